@@ -1,0 +1,37 @@
+"""The one exception that means: what the user gave cannot be used."""
+
+import difflib
+
+
+class UserError(ValueError):
+  """A mistake in a setting, flag, data file or checkpoint.
+
+  The message is one line that names what is wrong, where, and what to do.
+  Commands print it alone and exit with code 2; everything else that is raised
+  is a defect of ours and keeps its traceback.
+  """
+
+
+def did_you_mean(word: str, known: tuple[str, ...]) -> str:
+  """The known words, and the one that was probably meant."""
+  close = difflib.get_close_matches(word, known, 1)
+  hint = f'did you mean {close[0]!r}? ' if close else ''
+  return f'{hint}known are {", ".join(known)}'
+
+
+def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+  """Refuses a value that is not among the known ones."""
+  if value not in known:
+    raise UserError(f'{key} = {value!r}: {did_you_mean(value, known)}')
+
+
+def at_least(key: str, value: int | float, least: int | float) -> None:
+  """Refuses a number that is too small (or not a number at all)."""
+  if not value >= least:
+    raise UserError(f'{key} = {value}: it must be at least {least}')
+
+
+def between(key: str, value: int | float, least: int | float, below: int | float) -> None:
+  """Refuses a number outside [least, below)."""
+  if not least <= value < below:
+    raise UserError(f'{key} = {value}: it must be in [{least}, {below})')
