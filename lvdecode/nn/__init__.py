@@ -1,0 +1,1 @@
+"""Networks that have never heard of a latent."""

@@ -1,0 +1,179 @@
+"""Multi-head attention; a variant is a choice of keys and of mask.
+
+Axis letters of the whole project: B batch, T queries (positions), S keys,
+L layers, H heads, K head width, D = H K model width, V vocabulary, Z latent
+size, M memory slots.
+"""
+
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+INIT_STD = 0.02  # GPT-2's standard deviation of every weight matrix.
+
+
+class Memory(NamedTuple):
+  """Keys and values in front of the sequence (pseudo self-attention).
+
+  The same tuple holds one layer's memory, or all layers' with a leading L.
+  Slots are visible to every query, whatever its position, and take no
+  position of their own (Ziegler et al. 2019, section 3).
+
+  Attributes:
+    keys: [B, M, H, K].
+    values: [B, M, H, K].
+    visible: [B, M], False where a slot does not exist (padding of an encoded
+      source, or a layer without memory); None when all slots exist.
+    score: [H, M], added to the scaled scores of the slots; None for zero.
+  """
+
+  keys: Float[Array, '*L B M H K']
+  values: Float[Array, '*L B M H K']
+  visible: Bool[Array, '*L B M'] | None = None
+  score: Float[Array, '*L H M'] | None = None
+
+  def layer(self, index: int) -> 'Memory':
+    return jax.tree.map(lambda leaf: leaf[index], self)
+
+
+class LayerCache(NamedTuple):
+  """One layer's keys and values so far; its memory lies in the first slots.
+
+  Attributes:
+    keys: [B, S, H, K] with S = memory slots + the longest sequence.
+    values: [B, S, H, K].
+    visible: [B, S] or None, as in `Memory`, True behind the memory.
+    score: [H, S] or None, as in `Memory`, 0 behind the memory.
+  """
+
+  keys: Float[Array, 'B S H K']
+  values: Float[Array, 'B S H K']
+  visible: Bool[Array, 'B S'] | None
+  score: Float[Array, 'H S'] | None
+
+
+def causal(length: int) -> Bool[Array, '1 1 T T']:
+  """A query sees the keys up to its own position."""
+  return jnp.tril(jnp.ones((1, 1, length, length), bool))
+
+
+def padding(visible: Bool[Array, 'B S']) -> Bool[Array, 'B 1 1 S']:
+  """Every query sees the keys that exist."""
+  return visible[:, None, None, :]
+
+
+def behind_memory(
+  mask: Bool[Array, 'b 1 t T'], memory: Memory
+) -> Bool[Array, 'c 1 t S']:
+  """Extends a mask over T keys to S = M + T keys, the memory in front."""
+  slots = memory.keys.shape[-3]
+  if memory.visible is None:
+    seen = jnp.ones((mask.shape[0], 1, mask.shape[2], slots), bool)
+    return jnp.concatenate([seen, mask], axis=-1)
+  batch = memory.visible.shape[0]
+  shape = (batch, 1, mask.shape[2])
+  seen = jnp.broadcast_to(memory.visible[:, None, None, :], (*shape, slots))
+  mask = jnp.broadcast_to(mask, (*shape, mask.shape[3]))
+  return jnp.concatenate([seen, mask], axis=-1)
+
+
+def start_cache(
+  memory: Memory | None, batch: int, length: int, heads: int, width: int, dtype
+) -> LayerCache:
+  """An empty cache for `length` tokens, the memory written at its head."""
+  shape = (batch, length, heads, width // heads)
+  if memory is None:
+    zeros = jnp.zeros(shape, dtype)
+    return LayerCache(zeros, zeros, None, None)
+  visible, score = memory.visible, memory.score
+  if visible is not None:
+    visible = jnp.broadcast_to(visible, (batch, visible.shape[1]))
+    visible = jnp.pad(visible, ((0, 0), (0, length)), constant_values=True)
+  if score is not None:
+    score = jnp.pad(score, ((0, 0), (0, length)))
+  room = ((0, 0), (0, length), (0, 0), (0, 0))
+  return LayerCache(
+    jnp.pad(memory.keys.astype(dtype), room),
+    jnp.pad(memory.values.astype(dtype), room),
+    visible,
+    score,
+  )
+
+
+class SelfAttention(nn.Module):
+  """GPT-2's attention layer, with optional memory or cache.
+
+  softmax(Q K'^T / sqrt(K)) V' with K' = [k_z; K], V' = [v_z; V] where there
+  is memory (Ziegler et al. 2019). The softmax is taken in float32.
+  """
+
+  heads: int
+  width: int
+  layers: int  # of the whole stack: scales the residual projection's init
+  dtype: jnp.dtype
+
+  def setup(self):
+    normal = nn.initializers.normal
+    self.c_attn = nn.Dense(
+      3 * self.width, dtype=self.dtype, kernel_init=normal(INIT_STD)
+    )
+    self.c_proj = nn.Dense(
+      self.width,
+      dtype=self.dtype,
+      kernel_init=normal(INIT_STD / (2 * self.layers) ** 0.5),
+    )
+
+  def __call__(
+    self,
+    x: Float[Array, 'B T D'],
+    mask: Bool[Array, 'b 1 t T'],
+    memory: Memory | None = None,
+  ) -> Float[Array, 'B T D']:
+    """Attends within the sequence and to the memory in front of it."""
+    q, k, v = self._project(x)
+    bias = None
+    if memory is not None:
+      mask = behind_memory(mask, memory)
+      if memory.score is not None:
+        room = ((0, 0), (0, k.shape[1]))
+        bias = jnp.pad(memory.score, room)[None, :, None, :]
+      k = jnp.concatenate([memory.keys.astype(k.dtype), k], axis=1)
+      v = jnp.concatenate([memory.values.astype(v.dtype), v], axis=1)
+    return self._attend(q, k, v, mask, bias)
+
+  def extend(
+    self,
+    x: Float[Array, 'B T D'],
+    cache: LayerCache,
+    written: Int[Array, ''],
+  ) -> tuple[Float[Array, 'B T D'], LayerCache]:
+    """Attends to the cache after adding T tokens behind its first `written`.
+
+    `written` counts filled slots, the memory's included.
+    """
+    q, k, v = self._project(x)
+    start = (0, written, 0, 0)
+    keys = lax.dynamic_update_slice(cache.keys, k, start)
+    values = lax.dynamic_update_slice(cache.values, v, start)
+    last = written + jnp.arange(x.shape[1])
+    mask = (jnp.arange(keys.shape[1])[None, :] <= last[:, None])[None, None]
+    if cache.visible is not None:
+      mask = mask & padding(cache.visible)
+    bias = None if cache.score is None else cache.score[None, :, None, :]
+    out = self._attend(q, keys, values, mask, bias)
+    return out, cache._replace(keys=keys, values=values)
+
+  def _project(self, x):
+    shape = (*x.shape[:2], 3, self.heads, self.width // self.heads)
+    qkv = self.c_attn(x).reshape(shape)
+    return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+
+  def _attend(self, q, k, v, mask, bias):
+    if bias is not None:
+      bias = bias.astype(q.dtype)
+    out = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask)
+    return self.c_proj(out.reshape(*out.shape[:2], self.width))

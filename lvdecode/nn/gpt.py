@@ -1,0 +1,169 @@
+"""GPT-2, with the places where something may be injected."""
+
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from lvdecode.nn import attention
+from lvdecode.nn import transformer
+from lvdecode.nn import vocabulary
+
+
+class Injected(NamedTuple):
+  """What a decoder is told, by the place where it enters.
+
+  The decoder reads it and owns none of its weights; with `Injected()` it is
+  GPT-2, parameter for parameter.
+
+  Attributes:
+    embedding: [B, D], added to every token's embedding.
+    memory: keys and values [L, B, M, H, K] in front of the sequence.
+    fusion: bends the last hidden states before the vocabulary head.
+    logits: [B, V], added to the logits of every position.
+  """
+
+  embedding: Float[Array, 'B D'] | None = None
+  memory: attention.Memory | None = None
+  fusion: vocabulary.Fusion | None = None
+  logits: Float[Array, 'B V'] | None = None
+
+
+class Cache(NamedTuple):
+  """Keys and values of the tokens so far, the memory at their head.
+
+  Attributes:
+    layers: one cache a layer.
+    written: filled slots, the memory's included.
+    position: tokens so far: the next token's position.
+  """
+
+  layers: tuple[attention.LayerCache, ...]
+  written: Int[Array, '']
+  position: Int[Array, '']
+
+
+class GPT(nn.Module):
+  """A stack of GPT-2 blocks between a tied embedding and vocabulary head.
+
+  The same class serves as a bidirectional encoder: pass another mask than
+  the causal one. Parameters have GPT-2's names and layouts (`wte`, `wpe`,
+  `h_0/attn/c_attn` [D, 3 D], …, `ln_f`).
+  """
+
+  vocab_size: int
+  positions: int
+  layers: int
+  heads: int
+  width: int
+  dropout: float
+  dtype: jnp.dtype
+  epsilon: float = 1e-5  # GPT-2's; linen's own default is 1e-6
+
+  def setup(self):
+    normal = nn.initializers.normal(attention.INIT_STD)
+    self.wte = nn.Embed(self.vocab_size, self.width, embedding_init=normal)
+    self.wpe = nn.Embed(self.positions, self.width, embedding_init=normal)
+    self.h = [
+      transformer.Block(
+        self.heads,
+        self.width,
+        self.layers,
+        self.dropout,
+        self.epsilon,
+        self.dtype,
+      )
+      for _ in range(self.layers)
+    ]
+    self.ln_f = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
+    self.drop = nn.Dropout(self.dropout)
+
+  def __call__(
+    self,
+    tokens: Int[Array, 'B T'],
+    injected: Injected = Injected(),
+    deterministic: bool = True,
+  ) -> Float[Array, 'B T D']:
+    """Hidden states behind `ln_f`, each seeing the tokens up to its own."""
+    h = self.embed(tokens, injected)
+    mask = attention.causal(tokens.shape[1])
+    return self.blocks(h, mask, injected.memory, deterministic)
+
+  def embed(
+    self,
+    tokens: Int[Array, 'B T'],
+    injected: Injected = Injected(),
+    position: int | Int[Array, ''] = 0,
+  ) -> Float[Array, 'B T D']:
+    """h0_t = wte[y_t] + wpe[t] + embedding, the first token at `position`."""
+    length = tokens.shape[1]
+    self._check_room(length)
+    h = self.wte(tokens) + self.wpe(position + jnp.arange(length))[None]
+    if injected.embedding is not None:
+      h = h + injected.embedding[:, None, :]
+    return h.astype(self.dtype)
+
+  def blocks(
+    self,
+    h: Float[Array, 'B T D'],
+    mask: Bool[Array, 'b 1 t T'],
+    memory: attention.Memory | None = None,
+    deterministic: bool = True,
+  ) -> Float[Array, 'B T D']:
+    """All blocks and `ln_f`, from embeddings, under any mask."""
+    h = self.drop(h, deterministic=deterministic)
+    for index, block in enumerate(self.h):
+      layer = None if memory is None else memory.layer(index)
+      h = block(h, mask, layer, deterministic)
+    return self.ln_f(h)
+
+  def start(self, injected: Injected, batch: int, length: int) -> Cache:
+    """An empty cache for `length` tokens, the memory written once."""
+    self._check_room(length)
+    memory, slots = injected.memory, 0
+    if memory is not None:
+      slots = memory.keys.shape[2]
+    layers = tuple(
+      attention.start_cache(
+        None if memory is None else memory.layer(index),
+        batch,
+        length,
+        self.heads,
+        self.width,
+        self.dtype,
+      )
+      for index in range(self.layers)
+    )
+    return Cache(layers, jnp.asarray(slots), jnp.asarray(0))
+
+  def extend(
+    self,
+    tokens: Int[Array, 'B T'],
+    injected: Injected,
+    cache: Cache,
+  ) -> tuple[Float[Array, 'B T D'], Cache]:
+    """Hidden states of T further tokens, and the cache with them added."""
+    h = self.embed(tokens, injected, cache.position)
+    layers = []
+    for block, layer in zip(self.h, cache.layers, strict=True):
+      h, layer = block.extend(h, layer, cache.written)
+      layers.append(layer)
+    length = tokens.shape[1]
+    cache = Cache(
+      tuple(layers), cache.written + length, cache.position + length
+    )
+    return self.ln_f(h), cache
+
+  def head(self, injected: Injected = Injected()) -> vocabulary.Head:
+    """What turns hidden states into logits; see nn/vocabulary.py."""
+    return vocabulary.Head(
+      self.wte.embedding, injected.fusion, injected.logits
+    )
+
+  def _check_room(self, length: int) -> None:
+    if length > self.positions:
+      raise ValueError(
+        f'{length} tokens do not fit in {self.positions} positions: raise '
+        'decoder.positions or shorten pipeline.lengths'
+      )

@@ -1,0 +1,74 @@
+"""GPT-2's block: pre-norm attention and MLP around a residual stream."""
+
+from flax import linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from lvdecode.nn import attention
+
+
+class MLP(nn.Module):
+  """D -> 4 D -> D with GPT-2's gelu (the tanh form)."""
+
+  width: int
+  layers: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'B T D']) -> Float[Array, 'B T D']:
+    normal = nn.initializers.normal
+    std = attention.INIT_STD
+    x = nn.Dense(
+      4 * self.width,
+      dtype=self.dtype,
+      kernel_init=normal(std),
+      name='c_fc',
+    )(x)
+    return nn.Dense(
+      self.width,
+      dtype=self.dtype,
+      kernel_init=normal(std / (2 * self.layers) ** 0.5),
+      name='c_proj',
+    )(nn.gelu(x, approximate=True))
+
+
+class Block(nn.Module):
+  """h + attn(ln_1(h)), then h + mlp(ln_2(h)) (Radford et al. 2019)."""
+
+  heads: int
+  width: int
+  layers: int
+  dropout: float
+  epsilon: float
+  dtype: jnp.dtype
+
+  def setup(self):
+    self.ln_1 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
+    self.attn = attention.SelfAttention(
+      self.heads, self.width, self.layers, self.dtype
+    )
+    self.ln_2 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
+    self.mlp = MLP(self.width, self.layers, self.dtype)
+    self.drop = nn.Dropout(self.dropout)
+
+  def __call__(
+    self,
+    h: Float[Array, 'B T D'],
+    mask: Bool[Array, 'b 1 t T'],
+    memory: attention.Memory | None = None,
+    deterministic: bool = True,
+  ) -> Float[Array, 'B T D']:
+    attended = self.attn(self.ln_1(h), mask, memory)
+    h = h + self.drop(attended, deterministic=deterministic)
+    return h + self.drop(self.mlp(self.ln_2(h)), deterministic=deterministic)
+
+  def extend(
+    self,
+    h: Float[Array, 'B T D'],
+    cache: attention.LayerCache,
+    written: Int[Array, ''],
+  ) -> tuple[Float[Array, 'B T D'], attention.LayerCache]:
+    """The same with T new tokens behind a cache; never with dropout."""
+    attended, cache = self.attn.extend(self.ln_1(h), cache, written)
+    h = h + attended
+    return h + self.mlp(self.ln_2(h)), cache

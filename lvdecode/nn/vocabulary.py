@@ -1,0 +1,91 @@
+"""The vocabulary head, and its loss without logits of the whole batch."""
+
+from typing import NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Fusion(NamedTuple):
+  """C_t = tanh(h_t W_h + shift) in the place of h_t (Wang & Wan 2019).
+
+  Attributes:
+    kernel: [D, D], W_h.
+    shift: [B, D], what is fused into every position.
+  """
+
+  kernel: Float[Array, 'D D']
+  shift: Float[Array, 'B D']
+
+
+class Head(NamedTuple):
+  """Hidden states to logits: wte . C_t + shift.
+
+  Attributes:
+    embedding: [V, D], tied to the input's.
+    fusion: bends the hidden states first; None for none.
+    shift: [B, V], added to the logits of every position; None for none.
+  """
+
+  embedding: Float[Array, 'V D']
+  fusion: Fusion | None
+  shift: Float[Array, 'B V'] | None
+
+
+def logits(
+  head: Head, hidden: Float[Array, 'B T D']
+) -> Float[Array, 'B T V']:
+  """Scores of every token, in float32 whatever the compute dtype."""
+  dtype = hidden.dtype
+  if head.fusion is not None:
+    shift = head.fusion.shift.astype(dtype)[:, None, :]
+    hidden = jnp.tanh(hidden @ head.fusion.kernel.astype(dtype) + shift)
+  scores = jnp.einsum(
+    'btd,vd->btv',
+    hidden,
+    head.embedding.astype(dtype),
+    preferred_element_type=jnp.float32,
+  )
+  if head.shift is not None:
+    scores = scores + head.shift.astype(jnp.float32)[:, None, :]
+  return scores
+
+
+def token_nll(
+  head: Head,
+  hidden: Float[Array, 'B T D'],
+  targets: Int[Array, 'B T'],
+  max_bytes: int,
+) -> Float[Array, 'B T']:
+  """-log softmax(logits)[targets], in nats.
+
+  Where float32 logits [B, T, V] would exceed `max_bytes`, a few positions are
+  scored at a time, forward and backward, so that they never exist; one
+  position of the whole batch is the least.
+  """
+  batch, length = targets.shape
+  positions = max(1, max_bytes // (4 * batch * head.embedding.shape[0]))
+  if positions >= length:
+    return _nll(head, hidden, targets)
+  chunks = -(-length // positions)
+  room = ((0, 0), (0, chunks * positions - length))
+
+  def split(x):
+    x = jnp.pad(x, room + ((0, 0),) * (x.ndim - 2))
+    x = x.reshape(batch, chunks, positions, *x.shape[2:])
+    return jnp.moveaxis(x, 1, 0)
+
+  @jax.checkpoint
+  def one_chunk(chunk):
+    return _nll(head, *chunk)
+
+  nll = lax.map(one_chunk, (split(hidden), split(targets)))
+  return jnp.moveaxis(nll, 0, 1).reshape(batch, -1)[:, :length]
+
+
+def _nll(head, hidden, targets):
+  scores = logits(head, hidden)
+  chosen = jnp.take_along_axis(scores, targets[..., None], axis=-1)
+  return jax.nn.logsumexp(scores, axis=-1) - chosen[..., 0]
