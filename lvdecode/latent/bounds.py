@@ -1,0 +1,90 @@
+"""From the terms of the bound to what is minimised and reported.
+
+Everything is in nats per sequence, one value an example, reduced elsewhere.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lvdecode import errors
+
+FREE_BITS = ('none', 'dim_batch', 'total')
+
+
+class Terms(NamedTuple):
+  """The two halves of -ELBO, in nats per sequence.
+
+  Attributes:
+    nll: [B], -log p(y | z) of one z ~ q, summed over the real targets.
+    kl: [B, Z], KL(q(z_d | y) || p(z_d)) of each latent dimension.
+  """
+
+  nll: Float[Array, ' B']
+  kl: Float[Array, 'B Z']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FreeBitsSettings:
+  """A rate that costs nothing (Kingma et al. 2016; Li et al. 2019).
+
+  Attributes:
+    kind: 'none'; 'dim_batch', sum_d max(mean_b KL_d, nats), the mean over the
+      global batch (over the micro-batch where steps accumulate); or 'total',
+      max(KL, nats) of each sequence.
+    nats: the free rate, per dimension for 'dim_batch', per sequence for
+      'total'.
+  """
+
+  kind: str
+  nats: float
+
+  def __post_init__(self):
+    errors.one_of('objective.free_bits.kind', self.kind, FREE_BITS)
+    errors.at_least('objective.free_bits.nats', self.nats, 0.0)
+
+
+def negative_elbo(terms: Terms) -> Float[Array, ' B']:
+  """nll + kl: an upper bound of -log p(y) in expectation over z ~ q."""
+  return terms.nll + jnp.sum(terms.kl, axis=-1)
+
+
+def charged_kl(
+  kl: Float[Array, 'B Z'],
+  real: Float[Array, ' B'],
+  settings: FreeBitsSettings,
+  axis_name: str | None,
+) -> Float[Array, ' B']:
+  """The KL that the objective charges, after free bits.
+
+  real is 1 for the examples that count. The mean over real examples (and over
+  `axis_name`) is the formula of `FreeBitsSettings`, and so is its gradient.
+  """
+  if settings.kind == 'total':
+    return jnp.maximum(jnp.sum(kl, axis=-1), settings.nats)
+  if settings.kind == 'dim_batch':
+    # Whether a dimension is charged depends on the global mean; a constant
+    # gate keeps the loss a sum of per-example terms.
+    total, count = lax.stop_gradient((real @ kl, jnp.sum(real)))
+    if axis_name is not None:
+      total, count = lax.psum((total, count), axis_name)
+    charged = (total > settings.nats * count)[None, :]
+    kl = jnp.where(charged, kl, settings.nats)
+  return jnp.sum(kl, axis=-1)
+
+
+def importance_weighted_nll(
+  log_weights: Float[Array, 'K B'],
+) -> Float[Array, ' B']:
+  """-log 1/K sum_k w_k with log w_k = log p(y, z_k) - log q(z_k | y).
+
+  Burda et al. 2016, equation 8; an upper bound of -log p(y) in expectation
+  that falls with K. In nats per sequence.
+  """
+  samples = log_weights.shape[0]
+  return math.log(samples) - jax.nn.logsumexp(log_weights, axis=0)

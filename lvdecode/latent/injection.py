@@ -1,0 +1,180 @@
+"""Where z enters the decoder: one branch a point, each owning its weights."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lvdecode import errors
+from lvdecode.nn import attention
+from lvdecode.nn import gpt
+from lvdecode.nn import vocabulary
+
+POINTS = ('input', 'memory', 'softmax', 'fuse')
+INITS = ('normal', 'zero')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InjectionSettings:
+  """How the decoder is told z.
+
+  Attributes:
+    points: any subset of POINTS; none makes a plain language model.
+    init: 'normal' (GPT-2's 0.02), or 'zero': z has no effect before the
+      first step, and apart from `fuse` (whose tanh bends the hidden states)
+      and `memory` (whose slots take a share of the attention: see
+      memory_score) the model then is the plain language model.
+    memory_slots: M, slots a layer.
+    memory_layers: the decoder layers that have memory; () for all.
+    memory_tied: the same vector is key and value, without bias (OPTIMUS).
+    memory_score: start of a learned bias on the slots' scores, one a layer,
+      head and slot (Ziegler et al. 2019: -10 keeps an untrained memory
+      silent); None for no bias.
+    softmax_rank: rank of z's map to the vocabulary; 0 for full.
+  """
+
+  points: tuple[str, ...]
+  init: str
+  memory_slots: int
+  memory_layers: tuple[int, ...]
+  memory_tied: bool
+  memory_score: float | None
+  softmax_rank: int
+
+  def __post_init__(self):
+    for point in self.points:
+      errors.one_of('model.injection.points', point, POINTS)
+    if len(set(self.points)) < len(self.points):
+      raise errors.UserError(
+        f'model.injection.points = {self.points} names a point twice: name each once'
+      )
+    errors.one_of('model.injection.init', self.init, INITS)
+    errors.at_least('model.injection.memory_slots', self.memory_slots, 1)
+    errors.at_least('model.injection.softmax_rank', self.softmax_rank, 0)
+    if len(set(self.memory_layers)) < len(self.memory_layers):
+      raise errors.UserError(
+        f'model.injection.memory_layers = {self.memory_layers} names a layer twice: '
+        'name each once'
+      )
+
+
+class Injection(nn.Module):
+  """z [B, Z] -> Injected, for a decoder of the given sizes."""
+
+  settings: InjectionSettings
+  layers: int
+  heads: int
+  width: int
+  vocab_size: int
+
+  @nn.compact
+  def __call__(self, z: Float[Array, 'B Z']) -> gpt.Injected:
+    points = self.settings.points
+    return gpt.Injected(
+      embedding=self._embedding(z) if 'input' in points else None,
+      memory=self._memory(z) if 'memory' in points else None,
+      fusion=self._fusion(z) if 'fuse' in points else None,
+      logits=self._logits(z, points),
+    )
+
+  def _init(self):
+    if self.settings.init == 'zero':
+      return nn.initializers.zeros
+    return nn.initializers.normal(attention.INIT_STD)
+
+  def _embedding(self, z):
+    """W_in z, without bias (Cheng et al. 2019; OPTIMUS "embedding")."""
+    return nn.Dense(
+      self.width, use_bias=False, kernel_init=self._init(), name='input'
+    )(z)
+
+  def _memory(self, z):
+    """z -> z_l -> [k_z; v_z] = W_l z_l + b_l (Ziegler; TransformerCVAE).
+
+    With `memory_tied`, k_z = v_z = W_l z (OPTIMUS). Layers without memory get
+    slots that nobody sees.
+    """
+    settings = self.settings
+    told = settings.memory_layers or tuple(range(self.layers))
+    slots, head = settings.memory_slots, self.width // self.heads
+    size = (len(told), slots, self.heads, head)
+    if settings.memory_tied:
+      kernel = self.param(
+        'memory_kernel', self._init(), (z.shape[-1], *size)
+      )
+      keys = values = jnp.einsum('bz,zlmhk->lbmhk', z, kernel)
+    else:
+      slices = nn.DenseGeneral(
+        (len(told), slots, self.width),
+        kernel_init=nn.initializers.normal(attention.INIT_STD),
+        name='memory_slices',
+      )(z)
+      kernel = self.param(
+        'memory_kernel',
+        self._init(),
+        (len(told), self.width, 2, self.heads, head),
+      )
+      bias = self.param(
+        'memory_bias',
+        nn.initializers.zeros,
+        (len(told), 2, self.heads, head),
+      )
+      both = jnp.einsum('blmd,ldchk->clbmhk', slices, kernel)
+      both = both + jnp.moveaxis(bias, 0, 1)[:, :, None, None]
+      keys, values = both[0], both[1]
+    score = None
+    if settings.memory_score is not None:
+      score = self.param(
+        'memory_score',
+        nn.initializers.constant(settings.memory_score),
+        (len(told), self.heads, slots),
+      )
+    return self._at_layers(told, keys, values, score)
+
+  def _at_layers(self, told, keys, values, score):
+    """Puts the memory of some layers at their place among all of them."""
+    if len(told) == self.layers:
+      order = jnp.argsort(jnp.asarray(told))
+      score = None if score is None else score[order]
+      return attention.Memory(keys[order], values[order], None, score)
+
+    def place(x):
+      empty = jnp.zeros((self.layers, *x.shape[1:]), x.dtype)
+      return empty.at[jnp.asarray(told)].set(x)
+
+    visible = place(jnp.ones((len(told), 1, keys.shape[2]), bool))
+    score = None if score is None else place(score)
+    return attention.Memory(place(keys), place(values), visible, score)
+
+  def _logits(self, z, points):
+    """W_s z (TransformerCVAE "softmax"), and the output bias of `fuse`."""
+    logits = None
+    if 'softmax' in points:
+      if self.settings.softmax_rank:
+        z = nn.Dense(
+          self.settings.softmax_rank,
+          use_bias=False,
+          kernel_init=nn.initializers.normal(z.shape[-1] ** -0.5),
+          name='softmax_down',
+        )(z)
+      logits = nn.Dense(
+        self.vocab_size, kernel_init=self._init(), name='softmax'
+      )(z)
+    if 'fuse' in points:
+      bias = self.param('fuse_bias', nn.initializers.zeros, (self.vocab_size,))
+      bias = jnp.broadcast_to(bias, (z.shape[0], self.vocab_size))
+      logits = bias if logits is None else logits + bias
+    return logits
+
+  def _fusion(self, z):
+    """tanh([z; h_t] W_c): W_c's two halves (Wang & Wan 2019, T-CVAE)."""
+    kernel = self.param(
+      'fuse_hidden',
+      nn.initializers.normal(self.width**-0.5),
+      (self.width, self.width),
+    )
+    shift = nn.Dense(
+      self.width, use_bias=False, kernel_init=self._init(), name='fuse_z'
+    )(z)
+    return vocabulary.Fusion(kernel, shift)

@@ -1,0 +1,219 @@
+"""The latent-variable text decoder: encoder, posterior, injection, GPT."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from lvdecode import errors
+from lvdecode.latent import gaussian
+from lvdecode.latent import injection as injections
+from lvdecode.latent import posterior
+from lvdecode.nn import attention
+from lvdecode.nn import gpt
+from lvdecode.nn import vocabulary
+
+ENCODERS = ('own', 'shared_embeddings', 'decoder')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderSettings:
+  """The sizes of a GPT; width is heads times an even head width."""
+
+  layers: int
+  heads: int
+  width: int
+  positions: int
+  dropout: float
+
+  def __post_init__(self):
+    for key in ('layers', 'heads', 'width', 'positions'):
+      errors.at_least(f'model.decoder.{key}', getattr(self, key), 1)
+    _divides('model.decoder', self.heads, self.width)
+    errors.between('model.decoder.dropout', self.dropout, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+  """The network behind q(z | y).
+
+  Attributes:
+    kind: 'own' (a bidirectional Transformer of its own), 'shared_embeddings'
+      (its own blocks on the decoder's embeddings) or 'decoder' (the decoder's
+      blocks without the causal mask; the sizes below then go unused).
+    pooling: 'attention', 'mean' or 'first'.
+  """
+
+  kind: str
+  layers: int
+  heads: int
+  width: int
+  dropout: float
+  pooling: str
+
+  def __post_init__(self):
+    errors.one_of('model.encoder.kind', self.kind, ENCODERS)
+    for key in ('layers', 'heads', 'width'):
+      errors.at_least(f'model.encoder.{key}', getattr(self, key), 1)
+    _divides('model.encoder', self.heads, self.width)
+    errors.between('model.encoder.dropout', self.dropout, 0.0, 1.0)
+    errors.one_of('model.encoder.pooling', self.pooling, posterior.POOLINGS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+  """Everything that decides the shape of the parameters.
+
+  Attributes:
+    latent_size: Z.
+    dtype: of the computation, 'float32' or 'bfloat16'; parameters, softmax
+      and losses are float32 always.
+  """
+
+  decoder: DecoderSettings
+  encoder: EncoderSettings
+  injection: injections.InjectionSettings
+  latent_size: int
+  dtype: str
+
+  def __post_init__(self):
+    errors.at_least('model.latent_size', self.latent_size, 1)
+    errors.one_of('model.dtype', self.dtype, ('float32', 'bfloat16'))
+    if (
+      self.encoder.kind == 'shared_embeddings'
+      and self.encoder.width != self.decoder.width
+    ):
+      raise errors.UserError(
+        f'model.encoder.width = {self.encoder.width}, model.decoder.width = '
+        f'{self.decoder.width}: shared_embeddings needs the same width'
+      )
+    for layer in self.injection.memory_layers:
+      if not 0 <= layer < self.decoder.layers:
+        raise errors.UserError(
+          f'model.injection.memory_layers names layer {layer}, the decoder has '
+          f'layers 0 to {self.decoder.layers - 1}'
+        )
+
+
+class VAE(nn.Module):
+  """p(y | z) by a GPT that is told z, q(z | y) by an encoder, p(z) = N(0, I).
+
+  Without injection points nothing can be told: z has no dimension, the KL is
+  0, there is no encoder, and what is left is the plain language model.
+  """
+
+  settings: ModelSettings
+  vocab_size: int
+
+  def setup(self):
+    settings = self.settings
+    dtype = jnp.dtype(settings.dtype)
+    sizes = settings.decoder
+    self.decoder = gpt.GPT(
+      vocab_size=self.vocab_size,
+      positions=sizes.positions,
+      layers=sizes.layers,
+      heads=sizes.heads,
+      width=sizes.width,
+      dropout=sizes.dropout,
+      dtype=dtype,
+    )
+    if not settings.injection.points:
+      return
+    sizes, heads = settings.encoder, settings.encoder.heads
+    if sizes.kind == 'decoder':
+      heads = settings.decoder.heads
+    else:
+      self.encoder = gpt.GPT(
+        vocab_size=self.vocab_size,
+        positions=settings.decoder.positions,
+        layers=sizes.layers,
+        heads=sizes.heads,
+        width=sizes.width,
+        dropout=sizes.dropout,
+        dtype=dtype,
+      )
+    self.posterior = posterior.Posterior(
+      settings.latent_size, sizes.pooling, heads
+    )
+    self.injection = injections.Injection(
+      settings=settings.injection,
+      layers=settings.decoder.layers,
+      heads=settings.decoder.heads,
+      width=settings.decoder.width,
+      vocab_size=self.vocab_size,
+    )
+
+  @property
+  def latent_size(self) -> int:
+    """Z, which is 0 without injection."""
+    return self.settings.latent_size if self.settings.injection.points else 0
+
+  def encode(
+    self,
+    tokens: Int[Array, 'B T'],
+    visible: Bool[Array, 'B T'],
+    deterministic: bool = True,
+  ) -> gaussian.Gaussian:
+    """q(z | y) [B, Z]; positions that are not visible change nothing."""
+    if not self.latent_size:
+      return gaussian.standard((tokens.shape[0], 0))
+    mask = attention.padding(visible)
+    kind = self.settings.encoder.kind
+    blocks = self.decoder if kind == 'decoder' else self.encoder
+    embed = self.encoder if kind == 'own' else self.decoder
+    states = blocks.blocks(
+      embed.embed(tokens), mask, deterministic=deterministic
+    )
+    return self.posterior(states, visible)
+
+  def inject(self, z: Float[Array, 'B Z']) -> gpt.Injected:
+    """What the decoder is told of z."""
+    return self.injection(z) if self.latent_size else gpt.Injected()
+
+  def token_nll(
+    self,
+    tokens: Int[Array, 'B T'],
+    targets: Int[Array, 'B T'],
+    z: Float[Array, 'B Z'],
+    max_bytes: int,
+    deterministic: bool = True,
+  ) -> Float[Array, 'B T']:
+    """-log p(targets_t | tokens_<=t, z) in nats."""
+    injected = self.inject(z)
+    hidden = self.decoder(tokens, injected, deterministic)
+    return vocabulary.token_nll(
+      self.decoder.head(injected), hidden, targets, max_bytes
+    )
+
+  def __call__(
+    self, tokens: Int[Array, 'B T'], visible: Bool[Array, 'B T']
+  ) -> Float[Array, 'B T V']:
+    """Logits at the posterior mean: touches every parameter once."""
+    injected = self.inject(self.encode(tokens, visible).mean)
+    hidden = self.decoder(tokens, injected)
+    return vocabulary.logits(self.decoder.head(injected), hidden)
+
+  def start(
+    self, z: Float[Array, 'B Z'], length: int
+  ) -> tuple[gpt.Injected, gpt.Cache]:
+    """What decoding carries on with: z told once, an empty cache."""
+    injected = self.inject(z)
+    return injected, self.decoder.start(injected, z.shape[0], length)
+
+  def extend(
+    self, tokens: Int[Array, 'B T'], injected: gpt.Injected, cache: gpt.Cache
+  ) -> tuple[Float[Array, 'B V'], gpt.Cache]:
+    """Logits of the token after these, and the cache with them added."""
+    hidden, cache = self.decoder.extend(tokens, injected, cache)
+    scores = vocabulary.logits(self.decoder.head(injected), hidden[:, -1:])
+    return scores[:, 0], cache
+
+
+def _divides(section: str, heads: int, width: int) -> None:
+  if width % heads:
+    raise errors.UserError(
+      f'{section}.heads = {heads} does not divide {section}.width = {width}: '
+      'choose a width that is a multiple of the heads'
+    )
