@@ -3,7 +3,6 @@
 import os
 import pathlib
 import sys
-import tempfile
 
 # Before JAX starts. NPROC: thread pools sized below the device count can
 # deadlock a collective (the rendezvous waits for a thread that never comes).
@@ -16,14 +15,42 @@ os.environ['XLA_FLAGS'] = (
 # Lets tests say `import tiny`.
 sys.path.append(str(pathlib.Path(__file__).parent))
 
+import house  # noqa: E402
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 
-# Shape annotations are checked in tests and cost nothing elsewhere.
-jaxtyping.install_import_hook('lvdecode', 'beartype.beartype')
+# Shape annotations are checked in tests and cost nothing elsewhere. Not in
+# the grammar, whose small functions run a million times and know no array.
+jaxtyping.install_import_hook(
+  [
+    f'lvdecode.{room}'
+    for room in (
+      'evaluate',
+      'latent',
+      'nn',
+      'report',
+      'restore',
+      'sampling',
+      'settings',
+      'tasks',
+      'text.pipeline',
+      'text.tokenizers',
+      'training',
+    )
+  ],
+  'beartype.beartype',
+)
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-_CACHE = pathlib.Path(tempfile.gettempdir()) / f'lvdecode-tests-{os.getuid()}'
-_CACHE.mkdir(mode=0o700, exist_ok=True)
-jax.config.update('jax_compilation_cache_dir', str(_CACHE))
+_ROOT = pathlib.Path(__file__).parents[1]
+jax.config.update(
+  'jax_compilation_cache_dir', str(_ROOT / '.pytest_cache' / 'jax')
+)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+@pytest.fixture(name='quickstart', scope='session')
+def _quickstart(tmp_path_factory):
+  """The repository's folder after a quick run of the quickstart."""
+  return house.build(tmp_path_factory.mktemp('house'))

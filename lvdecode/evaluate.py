@@ -1,0 +1,261 @@
+"""The numbers of a trained model on a split, each with its denominator."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+import numpy as np
+from rich import table as rich_table
+
+from lvdecode.latent import bounds
+from lvdecode.latent import gaussian
+from lvdecode.latent import probes
+from lvdecode.tasks import latent
+from lvdecode.text import pipeline
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+  """Figures of a split; losses are nats per sequence, means over texts.
+
+  Attributes:
+    texts: N, each counted once.
+    tokens: modelled tokens of all texts, EOS counted.
+    words: of the raw texts, white-space separated, one more a text.
+    characters: of the raw texts, one more a text.
+    unknown_share: unknown tokens per token of text.
+    truncated: texts of which only the beginning was scored.
+    dropped: texts left out as too long.
+    samples: K of the importance-weighted bound.
+    kl: KL(q(z|y) || p(z)).
+    reconstruction_nll: -log p(y | z), z ~ q.
+    negative_elbo: their sum.
+    iw_nll: -log 1/K sum_k p(y, z_k) / q(z_k | y), z_k ~ q.
+    iw_nll_error: standard error of its mean over the texts.
+    shuffled_nll: -log p(y | z) with z of another text of the split.
+    zeroed_nll: -log p(y | 0).
+    active_units: dimensions with Var_y(E[z_d | y]) > 0.01.
+    latent_size: Z; 0 for a plain language model.
+    mutual_information: I_q(y; z) in nats, at most ln N.
+    log_texts: ln N, the ceiling of that estimator.
+  """
+
+  texts: int
+  tokens: int
+  words: int
+  characters: int
+  unknown_share: float
+  truncated: int
+  dropped: int
+  samples: int
+  kl: float
+  reconstruction_nll: float
+  negative_elbo: float
+  iw_nll: float
+  iw_nll_error: float
+  shuffled_nll: float
+  zeroed_nll: float
+  active_units: int
+  latent_size: int
+  mutual_information: float
+  log_texts: float
+
+  def derived(self) -> dict[str, float]:
+    """Perplexities and bits, from the ELBO and from the tighter bound."""
+    figures = {}
+    for name, nll in (('elbo', self.negative_elbo), ('iw', self.iw_nll)):
+      total = nll * self.texts
+      figures[f'{name}_perplexity_per_token'] = math.exp(total / self.tokens)
+      figures[f'{name}_perplexity_per_word'] = math.exp(total / self.words)
+      bits = total / self.characters / math.log(2)
+      figures[f'{name}_bits_per_character'] = bits
+    return figures
+
+  def to_dict(self) -> dict[str, float]:
+    return dataclasses.asdict(self) | self.derived()
+
+
+def validation_figures(
+  task: latent.LatentTask,
+  params: Any,
+  batches: Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]],
+) -> dict[str, float]:
+  """The cheap figures of training: means over texts, in nats a sequence."""
+  texts = _one_sample(task, params, batches, seed=0)
+  figures = {
+    name: float(np.mean(texts[name], dtype=np.float64))
+    for name in ('negative_elbo', 'nll', 'kl')
+  }
+  figures['active_units'] = float(probes.active_units(texts['mean']))
+  return figures
+
+
+def evaluate(
+  task: latent.LatentTask,
+  params: Any,
+  corpus: pipeline.Corpus,
+  *,
+  batch_size: int,
+  lengths: tuple[int, ...],
+  samples: int,
+  seed: int,
+  advance: Callable[[int], None] = lambda texts: None,
+) -> Report:
+  """Every text once; the same figures for any batch size.
+
+  `advance` is called with the number of texts that were just finished.
+  """
+
+  def batches():
+    return pipeline.eval_batches(corpus, batch_size, lengths)
+
+  count = len(corpus.rows)
+  texts = _one_sample(task, params, batches(), seed)
+  # The texts in a random circle, each told its neighbour's z: no text gets
+  # its own.
+  circle = np.random.default_rng(seed).permutation(count)
+  neighbour = np.empty(count, np.int64)
+  neighbour[circle] = np.roll(circle, 1)
+  size = texts['z'].shape[1]
+  samples = samples if size else 1
+  other = {key: np.zeros(count) for key in ('shuffled', 'zeroed', 'iw')}
+  for batch, rows in batches():
+    real = rows >= 0
+    z = texts['z'][neighbour[rows]]
+    keys = _keys(seed + 1, rows)
+    weights = _log_weights(task, params, batch, keys, samples)
+    for key, values in (
+      ('shuffled', _nll(task, params, batch, z)),
+      ('zeroed', _nll(task, params, batch, np.zeros_like(z))),
+      ('iw', bounds.importance_weighted_nll(weights)),
+    ):
+      other[key][rows[real]] = np.asarray(values)[real]
+    advance(int(real.sum()))
+  q = gaussian.Gaussian(texts['mean'], texts['logvar'])
+  return Report(
+    texts=count,
+    tokens=int(np.sum(corpus.lengths.astype(np.int64) - 1)),
+    words=int(np.sum(corpus.words, dtype=np.int64)),
+    characters=int(np.sum(corpus.characters, dtype=np.int64)),
+    unknown_share=corpus.unknown_share,
+    truncated=corpus.truncated,
+    dropped=corpus.dropped,
+    samples=samples,
+    kl=_mean(texts['kl']),
+    reconstruction_nll=_mean(texts['nll']),
+    negative_elbo=_mean(texts['negative_elbo']),
+    iw_nll=_mean(other['iw']),
+    iw_nll_error=float(np.std(other['iw'])) / math.sqrt(count),
+    shuffled_nll=_mean(other['shuffled']),
+    zeroed_nll=_mean(other['zeroed']),
+    active_units=probes.active_units(texts['mean']),
+    latent_size=size,
+    mutual_information=probes.mutual_information(q, texts['z']),
+    log_texts=math.log(count),
+  )
+
+
+def to_table(report: Report, title: str) -> rich_table.Table:
+  """The figures as people read them: value, unit, denominator."""
+  table = rich_table.Table(title=title)
+  table.add_column('figure')
+  table.add_column('value', justify='right')
+  table.add_column('unit')
+  nats = 'nats per sequence'
+  bound = f'importance-weighted NLL, K = {report.samples}'
+  if report.latent_size:
+    table.add_row('KL(q || p)', f'{report.kl:.2f}', nats)
+    table.add_row(
+      'reconstruction NLL', f'{report.reconstruction_nll:.2f}', nats
+    )
+    table.add_row('-ELBO', f'{report.negative_elbo:.2f}', nats)
+    table.add_row(
+      bound, f'{report.iw_nll:.2f} ± {report.iw_nll_error:.2f}', nats
+    )
+  else:
+    table.add_row(
+      'NLL', f'{report.iw_nll:.2f} ± {report.iw_nll_error:.2f}', nats
+    )
+  derived = report.derived()
+  for name, unit, count in (
+    ('perplexity_per_token', 'per model token', report.tokens),
+    ('perplexity_per_word', 'per word', report.words),
+    ('bits_per_character', 'bits per character', report.characters),
+  ):
+    row = name.split('_')[0] + (' (K samples)' if report.latent_size else '')
+    table.add_row(row, f'{derived["iw_" + name]:.3f}', f'{unit}, {count:,}')
+  if report.latent_size:
+    loss = report.reconstruction_nll
+    table.add_row(
+      "NLL with another text's z",
+      f'{report.shuffled_nll:.2f} ({report.shuffled_nll - loss:+.2f})',
+      nats,
+    )
+    table.add_row(
+      'NLL with z = 0',
+      f'{report.zeroed_nll:.2f} ({report.zeroed_nll - loss:+.2f})',
+      nats,
+    )
+    table.add_row(
+      'active units',
+      str(report.active_units),
+      f'of {report.latent_size}, variance of the mean > 0.01',
+    )
+    table.add_row(
+      'mutual information',
+      f'{report.mutual_information:.2f}',
+      f'nats, at most ln N = {report.log_texts:.2f}',
+    )
+  table.add_row('texts', f'{report.texts:,}', 'each counted once')
+  table.add_row(
+    'unknown tokens', f'{100 * report.unknown_share:.2f} %', 'of tokens of text'
+  )
+  cut = f'{report.truncated} truncated, {report.dropped} dropped'
+  table.add_row('too long', cut, 'texts')
+  return table
+
+
+def _one_sample(task, params, batches, seed) -> dict[str, np.ndarray]:
+  """`LatentTask.evaluate` of every text, in the order of the rows."""
+  parts, order = [], []
+  for batch, rows in batches:
+    figures = _evaluate(task, params, batch, _keys(seed, rows))
+    real = rows >= 0
+    parts.append({k: np.asarray(v)[real] for k, v in figures.items()})
+    order.append(rows[real])
+  back = np.argsort(np.concatenate(order))
+  return {
+    name: np.concatenate([part[name] for part in parts])[back]
+    for name in parts[0]
+  }
+
+
+def _mean(values: Float[np.ndarray, ' N']) -> float:
+  return float(np.mean(values, dtype=np.float64))
+
+
+def _keys(seed: int, rows: Int[np.ndarray, ' B']) -> jax.Array:
+  """One key a text, by its row; fillers share one."""
+  root = jax.random.key(seed)
+  rows = jnp.asarray(np.maximum(rows, 0))
+  return jax.vmap(jax.random.fold_in, (None, 0))(root, rows)
+
+
+@functools.partial(jax.jit, static_argnames='task')
+def _evaluate(task, params, batch, keys):
+  return task.evaluate(params, batch, keys)
+
+
+@functools.partial(jax.jit, static_argnames='task')
+def _nll(task, params, batch, z):
+  return task.nll(params, batch, z)
+
+
+@functools.partial(jax.jit, static_argnames=('task', 'samples'))
+def _log_weights(task, params, batch, keys, samples):
+  return task.log_weights(params, batch, keys, samples)

@@ -1,0 +1,222 @@
+"""A trained model opened from its workdir, for notebooks and commands."""
+
+from collections.abc import Sequence
+import functools
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+import numpy as np
+
+from lvdecode import errors
+from lvdecode import sampling
+from lvdecode import settings as settings_lib
+from lvdecode.latent import bounds
+from lvdecode.latent import gaussian
+from lvdecode.tasks import latent
+from lvdecode.text import pipeline
+from lvdecode.text import tokenizers
+from lvdecode.training import checkpoint
+from lvdecode.training import workdir as workdir_lib
+
+TOKENIZER = 'tokenizer'
+GREEDY = sampling.Rules()
+SAMPLE = sampling.Rules(method='sample')
+_ROWS = 256  # most texts a compiled call
+
+
+def read_settings(workdir: str | os.PathLike[str]) -> settings_lib.Settings:
+  """The settings a workdir was begun with."""
+  tree = workdir_lib.read_settings(pathlib.Path(workdir))
+  tree.pop('data_fingerprint', None)
+  return settings_lib.from_dict(tree)
+
+
+def load(workdir: str | os.PathLike[str], step: int | None = None) -> 'Model':
+  """Opens the model of a workdir: the folder is all it needs.
+
+  Args:
+    workdir: the folder of a run.
+    step: which checkpoint; None for the best by the run's metric where one
+      was kept, otherwise the latest.
+
+  Raises:
+    UserError: no run or no such checkpoint there, or one of another model.
+  """
+  folder = pathlib.Path(workdir)
+  settings = read_settings(folder)
+  tokenizer = tokenizers.load(folder / TOKENIZER)
+  task = settings_lib.build_task(settings, tokenizer)
+  shapes = jax.eval_shape(task.init, jax.random.key(0))
+  if step is None and settings.training.best_metric:
+    step = checkpoint.best_step(folder)
+  item = 'ema' if settings.training.ema else 'params'
+  params = checkpoint.restore_params(folder, step, shapes, item)
+  return Model(folder, settings, task, params, tokenizer, step)
+
+
+class Model:
+  """A trained decoder and its encoder.
+
+  Attributes:
+    workdir: the folder it came from.
+    config: the run's settings.
+    task: the network and its objective.
+    params: the parameters (their running average where the run kept one).
+    tokenizer: of the run.
+    step: of the checkpoint.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    config: settings_lib.Settings,
+    task: latent.LatentTask,
+    params: Any,
+    tokenizer: tokenizers.Tokenizer,
+    step: int,
+  ):
+    self.workdir = workdir
+    self.config = config
+    self.task = task
+    self.params = jax.tree.map(jnp.asarray, params)
+    self.tokenizer = tokenizer
+    self.step = step
+
+  @property
+  def latent_size(self) -> int:
+    """Z; 0 for a plain language model."""
+    return self.task.model.latent_size
+
+  def encode(self, texts: Sequence[str]) -> gaussian.Gaussian:
+    """q(z | y) of each text: mean and logvar, NumPy arrays [n, Z]."""
+    parts = [
+      _encode(self.task, self.params, batch)
+      for batch, _ in self._batches(texts)
+    ]
+    mean, logvar = (np.concatenate(x) for x in zip(*parts, strict=True))
+    return gaussian.Gaussian(mean[: len(texts)], logvar[: len(texts)])
+
+  def decode(
+    self,
+    z: Float[np.ndarray | jax.Array, 'n Z'],
+    rules: sampling.Rules = GREEDY,
+    seed: int = 0,
+  ) -> list[str]:
+    """A text of each latent; ends at the run's longest length always.
+
+    Raises:
+      UserError: latents of another size than the model's.
+    """
+    z = np.asarray(z, np.float32)
+    if z.ndim != 2 or z.shape[1] != self.latent_size:
+      raise errors.UserError(
+        f'z has the shape {z.shape}: this model decodes [n, '
+        f'{self.latent_size}]'
+      )
+    texts = []
+    for first in range(0, len(z), _ROWS):
+      part = z[first : first + _ROWS]
+      rows = _round_up(len(part))
+      padded = np.zeros((rows, self.latent_size), np.float32)
+      padded[: len(part)] = part
+      tokens = sampling.generate(
+        self.task.model,
+        self.params,
+        jnp.asarray(padded),
+        _keys(seed, first, rows),
+        rules=rules,
+        length=self.config.pipeline.lengths[-1],
+        bos=self.tokenizer.bos,
+        eos=self.tokenizer.eos,
+        pad=self.tokenizer.pad,
+        banned=tuple(
+          {self.tokenizer.pad, self.tokenizer.bos} - {self.tokenizer.eos}
+        ),
+      )
+      written = np.asarray(tokens)[: len(part), 1:]
+      texts += [self.tokenizer.decode(row) for row in written.tolist()]
+    return texts
+
+  def sample(
+    self, n: int, rules: sampling.Rules = SAMPLE, seed: int = 0
+  ) -> list[str]:
+    """n texts, each of its own z ~ p(z)."""
+    if n < 1:
+      raise errors.UserError(f'num = {n}: ask for at least one text')
+    z_key, _ = jax.random.split(jax.random.key(seed))
+    z = jax.random.normal(z_key, (n, self.latent_size))
+    return self.decode(z, rules, seed)
+
+  def reconstruct(
+    self,
+    texts: Sequence[str],
+    rules: sampling.Rules = GREEDY,
+    seed: int = 0,
+  ) -> list[str]:
+    """Each text encoded to its posterior mean and decoded again."""
+    return self.decode(self.encode(texts).mean, rules, seed)
+
+  def interpolate(
+    self,
+    a: str,
+    b: str,
+    steps: int = 8,
+    rules: sampling.Rules = GREEDY,
+    seed: int = 0,
+  ) -> list[str]:
+    """Texts at equal steps on the line from a's posterior mean to b's."""
+    if steps < 2:
+      raise errors.UserError(f'steps = {steps}: a line has at least its 2 ends')
+    ends = self.encode([a, b]).mean
+    share = np.linspace(0.0, 1.0, steps, dtype=np.float32)[:, None]
+    return self.decode((1 - share) * ends[:1] + share * ends[1:], rules, seed)
+
+  def nll(
+    self, texts: Sequence[str], samples: int = 100, seed: int = 0
+  ) -> Float[np.ndarray, ' n']:
+    """-log p(y) of each text by the importance-weighted bound, in nats."""
+    errors.at_least('samples', samples, 1)
+    values = []
+    for batch, first in self._batches(texts):
+      keys = _keys(seed, first, len(batch.tokens))
+      count = samples if self.latent_size else 1
+      values.append(_iw_nll(self.task, self.params, batch, keys, count))
+    return np.concatenate(values)[: len(texts)]
+
+  def _batches(self, texts):
+    """Batches of at most _ROWS texts, filled up to a power of two."""
+    if isinstance(texts, str):
+      raise errors.UserError(
+        'a single text was given where a list is needed: write [text]'
+      )
+    lengths = self.config.pipeline.lengths
+    for first in range(0, max(1, len(texts)), _ROWS):
+      part = list(texts[first : first + _ROWS])
+      filler = part[:1] * (_round_up(len(part)) - len(part))
+      yield pipeline.batch_of(part + filler, self.tokenizer, lengths), first
+
+
+def _round_up(count: int) -> int:
+  """The next power of two, so that few sizes are compiled."""
+  return 1 << max(0, count - 1).bit_length()
+
+
+def _keys(seed: int, first: int, count: int) -> jax.Array:
+  _, root = jax.random.split(jax.random.key(seed))
+  rows = jnp.arange(first, first + count)
+  return jax.vmap(jax.random.fold_in, (None, 0))(root, rows)
+
+
+@functools.partial(jax.jit, static_argnames='task')
+def _encode(task, params, batch):
+  return task.encode(params, batch)
+
+
+@functools.partial(jax.jit, static_argnames=('task', 'samples'))
+def _iw_nll(task, params, batch, keys, samples):
+  weights = task.log_weights(params, batch, keys, samples)
+  return bounds.importance_weighted_nll(weights)

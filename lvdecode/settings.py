@@ -1,0 +1,146 @@
+"""All settings of a run: plain JSON in, frozen dataclasses out."""
+
+from collections.abc import Mapping
+import dataclasses
+import types
+import typing
+from typing import Any
+
+from lvdecode import errors
+from lvdecode.latent import vae
+from lvdecode.tasks import latent
+from lvdecode.text import pipeline
+from lvdecode.text import sources
+from lvdecode.text import tokenizers
+from lvdecode.training import loop
+from lvdecode.training import optimizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+  """What is measured while training, on the validation split.
+
+  Attributes:
+    batch_size: texts a batch.
+    texts: the first so many texts; 0 for all.
+  """
+
+  batch_size: int
+  texts: int
+
+  def __post_init__(self):
+    errors.at_least('evaluation.batch_size', self.batch_size, 1)
+    errors.at_least('evaluation.texts', self.texts, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """One run. `configs/base.py` holds every key with its reason."""
+
+  seed: int
+  data: sources.DataSettings
+  tokenizer: tokenizers.TokenizerSettings
+  pipeline: pipeline.PipelineSettings
+  model: vae.ModelSettings
+  objective: latent.ObjectiveSettings
+  optimizer: optimizer.OptimizerSettings
+  training: loop.TrainingSettings
+  evaluation: EvaluationSettings
+
+  def __post_init__(self):
+    errors.at_least('seed', self.seed, 0)
+    longest = self.pipeline.lengths[-1]
+    positions = self.model.decoder.positions
+    if longest > positions:
+      raise errors.UserError(
+        f'pipeline.lengths ends at {longest}, model.decoder.positions = '
+        f'{positions}: give at least as many positions'
+      )
+    beta = self.objective.beta
+    if beta.kind != 'constant' and beta.steps > self.training.steps:
+      raise errors.UserError(
+        f'objective.beta.steps = {beta.steps}, training.steps = '
+        f'{self.training.steps}: the schedule would not end within the run'
+      )
+
+
+def from_dict(tree: Mapping[str, Any]) -> Settings:
+  """Settings from nested dictionaries; every key must be known and given."""
+  return _build(Settings, tree, '')
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+  """The same as plain JSON values: `from_dict` takes it back."""
+  return _plain(dataclasses.asdict(settings))
+
+
+def build_task(
+  settings: Settings, tokenizer: tokenizers.Tokenizer
+) -> latent.LatentTask:
+  """The task of a run, for the vocabulary of its tokenizer."""
+  hidden = tokenizer.pad if tokenizer.unk is None else tokenizer.unk
+  return latent.LatentTask(
+    vae.VAE(settings.model, tokenizer.vocab_size), settings.objective, hidden
+  )
+
+
+def _plain(value):
+  if isinstance(value, dict):
+    return {key: _plain(item) for key, item in value.items()}
+  if isinstance(value, tuple):
+    return [_plain(item) for item in value]
+  return value
+
+
+def _build(cls, tree, path):
+  if not isinstance(tree, Mapping):
+    raise errors.UserError(
+      f'{path or "the config"} = {tree!r}: it must be a section with the keys '
+      + ', '.join(field.name for field in dataclasses.fields(cls))
+    )
+  known = tuple(field.name for field in dataclasses.fields(cls))
+  prefix = f'{path}.' if path else ''
+  for key in tree:
+    if key not in known:
+      raise errors.UserError(
+        f'unknown key {prefix}{key}: {errors.did_you_mean(key, known)}'
+      )
+  for key in known:
+    if key not in tree:
+      raise errors.UserError(
+        f'{prefix}{key} is missing: see configs/base.py for its meaning'
+      )
+  hints = typing.get_type_hints(cls)
+  return cls(
+    **{key: _convert(hints[key], tree[key], prefix + key) for key in known}
+  )
+
+
+def _convert(hint, value, path):
+  """The value as its annotation says, or an error that names the key."""
+  if dataclasses.is_dataclass(hint):
+    return _build(hint, value, path)
+  options = typing.get_args(hint)
+  if isinstance(hint, types.UnionType):
+    if value is None and type(None) in options:
+      return None
+    hint = next(option for option in options if option is not type(None))
+    return _convert(hint, value, path)
+  if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+    if options[-1] is Ellipsis:
+      options = (options[0],) * len(value)
+    if len(options) == len(value):
+      return tuple(
+        _convert(option, item, f'{path}[{index}]')
+        for index, (option, item) in enumerate(
+          zip(options, value, strict=True)
+        )
+      )
+  elif hint is float and type(value) in (int, float):
+    return float(value)
+  elif hint in (int, str, bool) and type(value) is hint:
+    return value
+  name = getattr(hint, '__name__', str(hint))
+  raise errors.UserError(
+    f'{path} = {value!r}: it must be {str(hint) if options else name}'
+  )

@@ -1,0 +1,217 @@
+"""The latent task: -ELBO of a text decoder that is told z."""
+
+import dataclasses
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from lvdecode import errors
+from lvdecode.latent import bounds
+from lvdecode.latent import gaussian
+from lvdecode.latent import vae
+from lvdecode.text import pipeline
+from lvdecode.training import metrics
+from lvdecode.training import randomness
+from lvdecode.training import schedules
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+  """What is minimised: nll + beta(step) * charged KL.
+
+  Attributes:
+    beta: the weight of the KL, a schedule of the step.
+    free_bits: the rate that costs nothing.
+    word_dropout: share of the decoder's input tokens that are hidden from it
+      (Bowman et al. 2016); BOS never is.
+    logits_mib: the vocabulary loss goes in chunks where float32 logits of a
+      device's batch would exceed this many MiB.
+  """
+
+  beta: schedules.ScheduleSettings
+  free_bits: bounds.FreeBitsSettings
+  word_dropout: float
+  logits_mib: int
+
+  def __post_init__(self):
+    errors.between('objective.word_dropout', self.word_dropout, 0.0, 1.0)
+    errors.at_least('objective.logits_mib', self.logits_mib, 1)
+
+  @property
+  def logits_bytes(self) -> int:
+    return self.logits_mib * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentTask:
+  """Trains and evaluates a `vae.VAE`; a plain language model is a case of it.
+
+  Attributes:
+    model: the network.
+    objective: what is minimised.
+    hidden_token: what stands in the place of a token under word dropout.
+  """
+
+  model: vae.VAE
+  objective: ObjectiveSettings
+  hidden_token: int
+
+  def init(self, rng: jax.Array) -> dict:
+    """Parameters, float32."""
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    visible = jnp.ones((1, 2), bool)
+    return self.model.init(rng, tokens, visible)['params']
+
+  def loss(
+    self,
+    params: dict,
+    batch: pipeline.Batch,
+    streams: randomness.Streams,
+    axis_name: str | None,
+  ) -> tuple[Float[Array, ''], dict[str, metrics.Mean]]:
+    """The sum of nll + beta * charged KL over the real examples, in nats."""
+    q = self.model.apply(
+      {'params': params},
+      batch.tokens,
+      visible(batch),
+      deterministic=False,
+      rngs={'dropout': streams.device('encoder_dropout', axis_name)},
+      method='encode',
+    )
+    z = q.sample(noise(streams.per_example('latent'), q.mean.shape[1]))
+    told = hide_words(
+      batch.tokens[:, :-1],
+      streams.per_example('word_dropout'),
+      self.objective.word_dropout,
+      self.hidden_token,
+    )
+    token_nll = self.model.apply(
+      {'params': params},
+      told,
+      batch.tokens[:, 1:],
+      z,
+      self.objective.logits_bytes,
+      deterministic=False,
+      rngs={'dropout': streams.device('decoder_dropout', axis_name)},
+      method='token_nll',
+    )
+    terms = bounds.Terms(
+      nll=jnp.sum(token_nll * batch.weights[:, 1:], axis=1),
+      kl=gaussian.kl(q, gaussian.standard(q.mean.shape)),
+    )
+    real = real_examples(batch)
+    beta = schedules.value(self.objective.beta, streams.step)
+    charged = bounds.charged_kl(
+      terms.kl, real, self.objective.free_bits, axis_name
+    )
+    count = jnp.sum(real)
+
+    def mean(per_example):
+      return metrics.Mean(real @ per_example, count)
+
+    loss = mean(terms.nll + beta * charged)
+    return loss.total, {
+      'loss': loss,
+      'nll': mean(terms.nll),
+      'kl': mean(jnp.sum(terms.kl, axis=-1)),
+      'negative_elbo': mean(bounds.negative_elbo(terms)),
+      'beta': metrics.Mean(beta * count, count),
+    }
+
+  def evaluate(
+    self, params: dict, batch: pipeline.Batch, keys: Key[Array, ' B']
+  ) -> dict[str, jax.Array]:
+    """Per-example figures with one z ~ q: nats per sequence, beta = 1.
+
+    One key a text, so that its figures do not depend on its batch.
+    """
+    q = self.encode(params, batch)
+    z = q.sample(noise(keys, q.mean.shape[1]))
+    terms = bounds.Terms(
+      nll=self.nll(params, batch, z),
+      kl=gaussian.kl(q, gaussian.standard(q.mean.shape)),
+    )
+    return {
+      'nll': terms.nll,
+      'kl': jnp.sum(terms.kl, axis=-1),
+      'negative_elbo': bounds.negative_elbo(terms),
+      'mean': q.mean,
+      'logvar': q.logvar,
+      'z': z,
+    }
+
+  def encode(
+    self, params: dict, batch: pipeline.Batch
+  ) -> gaussian.Gaussian:
+    """q(z | y) of each text [B, Z]."""
+    return self.model.apply(
+      {'params': params}, batch.tokens, visible(batch), method='encode'
+    )
+
+  def nll(
+    self, params: dict, batch: pipeline.Batch, z: Float[Array, 'B Z']
+  ) -> Float[Array, ' B']:
+    """-log p(y | z) in nats per sequence, without any dropout."""
+    token_nll = self.model.apply(
+      {'params': params},
+      batch.tokens[:, :-1],
+      batch.tokens[:, 1:],
+      z,
+      self.objective.logits_bytes,
+      method='token_nll',
+    )
+    return jnp.sum(token_nll * batch.weights[:, 1:], axis=1)
+
+  def log_weights(
+    self,
+    params: dict,
+    batch: pipeline.Batch,
+    keys: Key[Array, ' B'],
+    samples: int,
+  ) -> Float[Array, 'K B']:
+    """log p(y, z_k) - log q(z_k | y) of z_1 .. z_K ~ q, in nats.
+
+    One key a text: what is drawn for it depends neither on its batch nor on
+    K. The encoder runs once, and memory does not grow with K.
+    """
+    q = self.encode(params, batch)
+    prior = gaussian.standard(q.mean.shape)
+
+    def one_sample(k):
+      step = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
+      z = q.sample(noise(step, q.mean.shape[1]))
+      log_joint = prior.log_prob(z) - self.nll(params, batch, z)
+      return log_joint - q.log_prob(z)
+
+    return lax.map(one_sample, jnp.arange(samples))
+
+
+def noise(keys: Key[Array, ' B'], size: int) -> Float[Array, 'B Z']:
+  """N(0, I) of each example's own key."""
+  return jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+
+
+def visible(batch: pipeline.Batch) -> jax.Array:
+  """[B, T] bool: BOS and every target; not the padding."""
+  return (batch.weights > 0).at[:, 0].set(True)
+
+
+def real_examples(batch: pipeline.Batch) -> Float[Array, ' B']:
+  """1 for examples, 0 for rows that fill up a ragged batch."""
+  return (jnp.sum(batch.weights, axis=1) > 0).astype(jnp.float32)
+
+
+def hide_words(
+  tokens: Int[Array, 'B T'],
+  keys: Key[Array, ' B'],
+  rate: float,
+  hidden_token: int,
+) -> Int[Array, 'B T']:
+  """Each token but the first is replaced with probability `rate`."""
+  if not rate:
+    return tokens
+  length = tokens.shape[1:]
+  hide = jax.vmap(lambda key: jax.random.bernoulli(key, rate, length))(keys)
+  return jnp.where(hide.at[:, 0].set(False), hidden_token, tokens)

@@ -1,0 +1,120 @@
+"""A trained model opened from its folder alone."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from configs import base
+from experiments import run
+import lvdecode
+from lvdecode import errors
+from lvdecode import sampling
+from lvdecode import settings
+
+TEXTS = ['the soup was cold .', 'the film was great .', 'we loved the soup .']
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  """A run of a few steps, moved away from the data it was trained on."""
+  config = base.get_config('quick')
+  config.training.steps = 4
+  config.training.evaluate_every = 2
+  config.training.checkpoint_every = 2
+  config.objective.beta.steps = 4
+  config.training.parallel = 'jit'
+  folder = tmp_path_factory.mktemp('restore')
+  run.train(settings.from_dict(config.to_dict()), folder / 'run')
+  shutil.rmtree(folder / 'run' / 'data')
+  return (folder / 'run').rename(folder / 'moved')
+
+
+@pytest.fixture(scope='module')
+def model(workdir):
+  return lvdecode.load(workdir, step=4)
+
+
+def test_the_folder_says_everything(model, workdir):
+  assert model.step == 4
+  assert model.config.model.latent_size == model.latent_size == 8
+  assert model.params['decoder']['wte']['embedding'].shape == (
+    model.tokenizer.vocab_size,
+    32,
+  )
+
+
+def test_a_text_is_encoded_the_same_in_any_company(model):
+  together = model.encode(TEXTS)
+  assert together.mean.shape == together.logvar.shape == (3, 8)
+  alone = model.encode(TEXTS[1:2])
+  np.testing.assert_allclose(alone.mean, together.mean[1:2], atol=1e-6)
+
+
+def test_decoding_writes_one_text_a_latent(model):
+  z = np.random.default_rng(0).normal(size=(5, 8))
+  texts = model.decode(z, sampling.Rules(method='sample'), seed=1)
+  assert len(texts) == 5
+  assert texts == model.decode(z, sampling.Rules(method='sample'), seed=1)
+  assert texts != model.decode(z, sampling.Rules(method='sample'), seed=2)
+  assert texts[:2] == model.decode(z[:2], sampling.Rules(method='sample'), 1)
+  assert model.decode(z[:0]) == []
+
+
+def test_reconstruction_decodes_the_posterior_mean(model):
+  assert model.reconstruct(TEXTS) == model.decode(model.encode(TEXTS).mean)
+
+
+def test_an_interpolation_ends_at_its_two_texts(model):
+  way = model.interpolate(TEXTS[0], TEXTS[1], steps=4)
+  assert len(way) == 4
+  assert [way[0], way[-1]] == model.reconstruct(TEXTS[:2])
+
+
+def test_samples_differ_and_repeat_with_their_seed(model):
+  assert model.sample(3, seed=5) == model.sample(3, seed=5)
+  assert model.sample(3, seed=5) != model.sample(3, seed=6)
+
+
+def test_nll_is_nats_per_sequence_and_independent_of_company(model):
+  together = model.nll(TEXTS, samples=3)
+  alone = model.nll(TEXTS[:1], samples=3)
+  np.testing.assert_allclose(alone[0], together[0], rtol=1e-5)
+  # Hardly trained: near a uniform guess for each of 5 words and the end.
+  uniform = 6 * math.log(model.tokenizer.vocab_size)
+  assert together[0] == pytest.approx(uniform, rel=0.2)
+
+
+@pytest.mark.parametrize(
+  ('call', 'words'),
+  [
+    (lambda m: m.decode(np.zeros((2, 7))), '(2, 7).*[n, 8]'),
+    (lambda m: m.decode(np.zeros(8)), '(8,).*[n, 8]'),
+    (lambda m: m.encode('one text'), 'write [text]'),
+    (lambda m: m.encode([]), 'at least one'),
+    (lambda m: m.encode(['zzz qqq']), "'zzz qqq'.*vocabulary"),
+    (lambda m: m.sample(0), 'num = 0'),
+    (lambda m: m.interpolate('a', 'b', steps=1), 'steps = 1'),
+    (lambda m: m.nll(TEXTS, samples=0), 'samples = 0'),
+  ],
+)
+def test_a_mistake_is_one_line(model, call, words):
+  with pytest.raises(errors.UserError) as caught:
+    call(model)
+  message = str(caught.value)
+  position = 0
+  for word in words.split('.*'):
+    assert word in message[position:]
+    position = message.index(word, position)
+  assert '\n' not in message
+
+
+def test_a_step_that_is_not_there_is_named_with_those_that_are(workdir):
+  with pytest.raises(errors.UserError, match=r'step 3.* 2, 4'):
+    lvdecode.load(workdir, step=3)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+  with pytest.raises(errors.UserError, match=r'settings\.json'):
+    lvdecode.load(tmp_path)

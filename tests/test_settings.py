@@ -1,0 +1,85 @@
+"""Settings: plain JSON in, frozen dataclasses out, clear words on mistakes."""
+
+import json
+
+import pytest
+
+from configs import base
+from lvdecode import errors
+from lvdecode import settings
+
+
+def tree():
+  return base.get_config('quick').to_dict()
+
+
+def test_settings_survive_json():
+  built = settings.from_dict(tree())
+  plain = json.loads(json.dumps(settings.to_dict(built)))
+  assert settings.from_dict(plain) == built
+  assert built.model.injection.points == ('input', 'memory')
+  assert built.model.injection.memory_score is None
+
+
+def test_an_integer_serves_as_a_float():
+  given = tree()
+  given['optimizer']['learning_rate'] = 1
+  assert settings.from_dict(given).optimizer.learning_rate == 1.0
+
+
+def change(path, value):
+  def apply(given):
+    *sections, key = path.split('.')
+    for section in sections:
+      given = given[section]
+    given[key] = value
+
+  return apply
+
+
+def without(path):
+  def apply(given):
+    *sections, key = path.split('.')
+    for section in sections:
+      given = given[section]
+    del given[key]
+
+  return apply
+
+
+@pytest.mark.parametrize(
+  ('spoil', 'words'),
+  [
+    (change('model.decoder.layer', 2), ['model.decoder.layer', "'layers'"]),
+    (without('model.decoder.layers'), ['model.decoder.layers is missing']),
+    (change('seed', 'one'), ["seed = 'one'", 'int']),
+    (change('seed', True), ['seed = True', 'int']),
+    (change('pipeline.lengths', (8, 'x')), ['pipeline.lengths[1]', 'int']),
+    (change('model', 3), ['model = 3', 'section']),
+    (change('model.decoder.heads', 3), ['heads = 3', 'width = 32', 'multiple']),
+    (change('model.encoder.heads', 5), ['encoder.heads = 5', 'width = 32']),
+    (change('model.encoder.width', 64), ['width = 64', 'width = 32', 'same']),
+    (change('model.decoder.positions', 20), ['ends at 24', 'positions = 20']),
+    (change('model.injection.points', ('inptu',)), ["did you mean 'input'"]),
+    (change('model.injection.points', ('fuse', 'fuse')), ['twice']),
+    (change('model.injection.memory_layers', (2,)), ['layer 2', '0 to 1']),
+    (change('model.injection.memory_slots', 0), ['memory_slots = 0', '1']),
+    (change('model.decoder.dropout', 1.0), ['dropout = 1.0', '[0.0, 1.0)']),
+    (change('model.dtype', 'float16'), ["dtype = 'float16'", 'bfloat16']),
+    (change('model.latent_size', 0), ['latent_size = 0', 'at least 1']),
+    (change('objective.beta.steps', 61), ['61', 'training.steps = 60']),
+    (change('objective.free_bits.kind', 'dim'), ['dim_batch']),
+    (change('objective.word_dropout', float('nan')), ['word_dropout = nan']),
+    (change('data.source', 'file'), ["'file'", 'files']),
+    (change('training.parallel', 'tpu'), ["'tpu'", 'pmap']),
+  ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(spoil, words):
+  given = tree()
+  spoil(given)
+  with pytest.raises(errors.UserError) as caught:
+    settings.from_dict(given)
+  message = str(caught.value)
+  assert '\n' not in message
+  for word in words:
+    assert word in message
