@@ -1,0 +1,157 @@
+"""Every key there is, with its reason; the other configs change some.
+
+A config module has `get_config(arg)`. `arg` is what follows the colon of
+`--config=configs/x.py:arg`: names of variants, joined by commas. Every config
+has the variant `quick`: the same code on a model and data so small that it
+ends within a minute on two cores, without dropout.
+"""
+
+from collections.abc import Callable, Mapping
+
+from ml_collections import config_dict
+
+from lvdecode import errors
+
+Config = config_dict.ConfigDict
+
+
+def get_config(arg: str = '') -> Config:
+  """The embedded data, and a small model told z at two points."""
+  c = Config()
+  c.seed = 0  # of parameters, order of the data, noise
+
+  c.data = Config()
+  # 'embedded' (needs nothing), 'files' (data.path), 'ptb' (pip install
+  # lvdecode[ptb]) or 'tfds:NAME'.
+  c.data.source = 'embedded'
+  c.data.path = ''  # files: a .txt/.tsv/.jsonl, or a folder of train.tsv, …
+  c.data.text_field = 'text'  # of .jsonl and tfds
+  c.data.label_field = ''  # '' for no label
+  c.data.limit = 0  # most texts a split; 0 for all
+
+  c.tokenizer = Config()
+  c.tokenizer.kind = 'word'  # 'word', 'bpe' (byte level), 'char', 'file'
+  c.tokenizer.vocab_size = 10_000  # at most; special tokens counted
+  c.tokenizer.path = ''  # file: tokenizer.json, or vocab.json's folder
+
+  c.pipeline = Config()
+  c.pipeline.batch_size = 64  # over all devices and micro-batches
+  c.pipeline.lengths = (12, 16, 20, 24)  # static shapes; BOS, EOS counted
+  c.pipeline.overlong = 'truncate'  # or 'drop'; both are counted
+  c.pipeline.workers = 0  # processes that assemble batches; 0: a thread
+
+  c.model = Config()
+  c.model.latent_size = 32  # Z
+  c.model.dtype = 'float32'  # 'bfloat16' on accelerators; faster there only
+  c.model.decoder = Config()
+  c.model.decoder.layers = 4
+  c.model.decoder.heads = 4
+  c.model.decoder.width = 128
+  c.model.decoder.positions = 64  # at least the longest of pipeline.lengths
+  c.model.decoder.dropout = 0.1
+  c.model.encoder = Config()
+  # 'own', 'shared_embeddings' (of the decoder) or 'decoder' (its blocks).
+  c.model.encoder.kind = 'shared_embeddings'
+  c.model.encoder.layers = 2
+  c.model.encoder.heads = 4
+  c.model.encoder.width = 128
+  c.model.encoder.dropout = 0.1
+  c.model.encoder.pooling = 'attention'  # 'mean', 'first'
+  c.model.injection = Config()
+  # Any of 'input', 'memory', 'softmax', 'fuse'; () is a plain GPT.
+  c.model.injection.points = ('input', 'memory')
+  c.model.injection.init = 'normal'  # 'zero': silent before the first step
+  c.model.injection.memory_slots = 1
+  c.model.injection.memory_layers = ()  # () for all
+  c.model.injection.memory_tied = False  # True: key = value (OPTIMUS)
+  # Start of a learned bias on the slots' scores; None for no bias.
+  c.model.injection.memory_score = config_dict.placeholder(float)
+  c.model.injection.softmax_rank = 0  # of z's map to the vocabulary; 0: full
+
+  c.objective = Config()
+  c.objective.beta = Config()  # weight of the KL; 1 is the ELBO
+  c.objective.beta.kind = 'linear'  # 'constant' (= end), 'cyclical'
+  c.objective.beta.start = 0.0
+  c.objective.beta.end = 1.0
+  c.objective.beta.steps = 500  # of the rise, or of all cycles together
+  c.objective.beta.cycles = 4  # cyclical only
+  c.objective.beta.ratio = 0.5  # rising part of a cycle
+  c.objective.free_bits = Config()
+  c.objective.free_bits.kind = 'dim_batch'  # 'none', 'total'
+  c.objective.free_bits.nats = 0.15  # a dimension (a sequence for 'total')
+  c.objective.word_dropout = 0.0  # of the decoder's input (Bowman 2016)
+  c.objective.logits_mib = 512  # larger logits are worked off in chunks
+
+  c.optimizer = Config()
+  c.optimizer.learning_rate = 1e-3
+  c.optimizer.warmup_steps = 100
+  c.optimizer.decay = 'cosine'  # 'constant'
+  c.optimizer.end_fraction = 0.02  # last rate / peak, for the cosine
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.99
+  c.optimizer.eps = 1e-8
+  # The loss is in nats per sequence, so gradients are tens of times those of
+  # a mean over tokens; Adam does not mind, and the clip only takes spikes.
+  c.optimizer.clip_norm = 50.0  # 0: off
+  # (pattern of the whole parameter path, value); the first match decides, and
+  # every parameter must be covered.
+  c.optimizer.weight_decay = (
+    ('.*(bias|scale|score|embedding)', 0.0),
+    ('.*', 0.01),
+  )
+  c.optimizer.multipliers = (('.*', 1.0),)  # of the learning rate; 0 freezes
+
+  c.training = Config()
+  c.training.steps = 2_000
+  c.training.accumulate = 1  # micro-batches a step
+  c.training.ema = 0.0  # decay of averaged parameters; 0: none
+  c.training.parallel = 'pmap'  # all local devices; 'jit': one
+  c.training.log_every = 20
+  c.training.evaluate_every = 500
+  c.training.checkpoint_every = 500
+  c.training.keep = 2  # the latest
+  c.training.keep_period = 0  # and every so many steps; 0: none
+  c.training.best_metric = 'negative_elbo'  # and the best; '' for none
+  c.training.max_skipped = 20  # non-finite steps in a row that end a run
+
+  c.evaluation = Config()  # while training, on the validation split
+  c.evaluation.batch_size = 128
+  c.evaluation.texts = 2_048  # the first so many; 0 for all
+  return variants(c, arg, {})
+
+
+def quick(c: Config) -> None:
+  """So small that it ends within a minute; comparable on any devices."""
+  c.data.limit = 1_024
+  c.tokenizer.vocab_size = min(c.tokenizer.vocab_size, 1_000)
+  c.pipeline.batch_size = 16
+  c.pipeline.lengths = (c.pipeline.lengths[0], c.pipeline.lengths[-1])
+  c.model.latent_size = 8
+  for part in (c.model.decoder, c.model.encoder):
+    part.layers = 2
+    part.heads = 2
+    part.width = 32
+    part.dropout = 0.0
+  c.optimizer.warmup_steps = 10
+  c.objective.beta.steps = 40
+  c.training.steps = 60
+  c.training.log_every = 10
+  c.training.evaluate_every = 20
+  c.training.checkpoint_every = 20
+  c.evaluation.batch_size = 32
+  c.evaluation.texts = 64
+
+
+def variants(
+  c: Config, arg: str, known: Mapping[str, Callable[[Config], None]]
+) -> Config:
+  """Applies the variants named in `arg`, in their order."""
+  known = dict(known, quick=quick)
+  for name in filter(None, arg.split(',')):
+    if name not in known:
+      # config_flags would bury a ValueError under a traceback.
+      raise KeyError(
+        f'argument {name!r}, {errors.did_you_mean(name, tuple(known))}'
+      )
+    known[name](c)
+  return c

@@ -1,0 +1,17 @@
+"""A small latent GPT on the embedded reviews and stories, in minutes.
+
+  make quickstart
+  python -m experiments.run --config=configs/quickstart.py --workdir=runs/a
+"""
+
+from configs import base
+
+
+def get_config(arg: str = '') -> base.Config:
+  c = base.get_config()
+  c.tokenizer.vocab_size = 4_000
+  c.training.steps = 1_200
+  c.training.evaluate_every = 300
+  c.training.checkpoint_every = 300
+  c.evaluation.texts = 1_024
+  return base.variants(c, arg, {})

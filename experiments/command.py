@@ -1,0 +1,65 @@
+"""What all commands share: flags, one-line errors, logging, the cache."""
+
+from collections.abc import Callable
+import logging
+import pathlib
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging as absl_logging
+
+from lvdecode import errors
+from lvdecode.training import compilation
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
+STEP = flags.DEFINE_integer(
+  'step', None, 'Checkpoint; by default the best, or else the latest.'
+)
+SEED = flags.DEFINE_integer('seed', 0, 'Of everything that is drawn.')
+
+
+def workdir() -> pathlib.Path:
+  """The folder that --workdir names."""
+  if not _WORKDIR.value:
+    raise errors.UserError('--workdir is missing: give the folder of a run')
+  return pathlib.Path(_WORKDIR.value).expanduser()
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs a command; a user's mistake is one line and exit code 2."""
+  app.run(lambda argv: _guarded(main), flags_parser=_parse)
+
+
+def _parse(argv):
+  try:
+    rest = flags.FLAGS(argv)
+  except (AttributeError, KeyError) as error:  # config_flags, of --config.a.b
+    # The message arrives as the representation of a string.
+    reason = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')
+    fail(f'--config has no such key or argument: {reason}')
+  except (flags.Error, TypeError) as error:
+    fail(error)
+  if len(rest) > 1:
+    fail(f'unexpected argument {rest[1]!r}: flags start with --')
+  return rest
+
+
+def _guarded(main):
+  absl_logging.set_verbosity(absl_logging.INFO)
+  formatter = logging.Formatter('%(levelname).1s %(message)s')
+  absl_logging.get_absl_handler().setFormatter(formatter)
+  # The libraries' own chatter is for those who look for it.
+  for name in ('absl', 'orbax', 'jax', 'grain'):
+    logging.getLogger(name).setLevel(logging.WARNING)
+  compilation.enable_cache()
+  try:
+    main()
+  except errors.UserError as error:
+    fail(error)
+
+
+def fail(message: Exception | str) -> None:
+  """Prints one line and exits with code 2."""
+  print(f'error: {" ".join(str(message).split())}', file=sys.stderr)
+  sys.exit(2)

@@ -1,0 +1,162 @@
+"""Trains a model, or goes on where its workdir stopped.
+
+  python -m experiments.run --config=configs/quickstart.py --workdir=runs/a
+"""
+
+import json
+import pathlib
+import tempfile
+from typing import Any
+
+from absl import flags
+import jax
+from ml_collections import config_flags
+
+from experiments import command
+from lvdecode import errors
+from lvdecode import evaluate
+from lvdecode import report
+from lvdecode import restore
+from lvdecode import settings as settings_lib
+from lvdecode.text import pipeline
+from lvdecode.text import sources
+from lvdecode.text import tokenizers
+from lvdecode.training import loop
+from lvdecode.training import optimizer as optimizer_lib
+from lvdecode.training import parallel
+from lvdecode.training import progress
+from lvdecode.training import workdir as workdir_lib
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'configs/NAME.py, or configs/NAME.py:ARGUMENT'
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'Check everything, print what would run, and stop.'
+)
+
+# What may differ when a run goes on: where the data lie (their content is
+# compared), and what does not touch the parameters.
+_MAY_CHANGE = ('data.path', 'training.log_every', 'pipeline.workers')
+
+
+def main() -> None:
+  settings = settings_lib.from_dict(_config())
+  if _DRY_RUN.value:
+    with tempfile.TemporaryDirectory() as folder:
+      dry_run(settings, folder)
+  else:
+    train(settings, command.workdir())
+
+
+def _config() -> dict[str, Any]:
+  if _CONFIG.value is None:
+    raise errors.UserError('--config is missing: give configs/NAME.py')
+  try:
+    return _CONFIG.value.to_dict()
+  except OSError as error:  # config_flags keeps it until the first use
+    reason = str(error).split('Attempted')[-1]
+    raise errors.UserError(f'--config cannot be read: {reason}') from error
+
+
+def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
+  """The whole run, and a picture of its curves at the end."""
+  devices = parallel.make(settings.training.parallel).count
+  parallel.check_batch(
+    settings.pipeline.batch_size, devices, settings.training.accumulate
+  )
+  cache = workdir / 'data'
+  fingerprint = sources.fingerprint(settings.data, cache)
+  wanted = settings_lib.to_dict(settings) | {'data_fingerprint': fingerprint}
+  with workdir_lib.claim(workdir, wanted, _MAY_CHANGE):
+    texts = sources.read(settings.data, 'train', cache).texts
+    tokenizer = _tokenizer(settings, texts, workdir)
+    corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
+    _describe(corpus, settings)
+    task = settings_lib.build_task(settings, tokenizer)
+    data = pipeline.train_batches(
+      corpus, settings.pipeline, settings.seed
+    )
+    try:
+      state = loop.run(
+        task=task,
+        data=data,
+        evaluate=_evaluation(settings, task, tokenizer, cache),
+        settings=settings.training,
+        optimizer_settings=settings.optimizer,
+        seed=settings.seed,
+        workdir=workdir,
+      )
+    finally:
+      data.close()
+    picture = report.save_curves(workdir)
+  print(f'workdir  {workdir}\ncurves   {picture}')
+  print(f'also     tensorboard --logdir={workdir}/tensorboard')
+  if int(state.step) < settings.training.steps:
+    print('stopped early: the same command goes on from here')
+
+
+def dry_run(settings: settings_lib.Settings, folder: str) -> None:
+  """Resolves and validates everything that training would use."""
+  devices = parallel.make(settings.training.parallel).count
+  parallel.check_batch(
+    settings.pipeline.batch_size, devices, settings.training.accumulate
+  )
+  print(json.dumps(settings_lib.to_dict(settings), indent=2))
+  texts = sources.read(settings.data, 'train', folder).texts
+  tokenizer = tokenizers.train(settings.tokenizer, texts)
+  corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
+  _describe(corpus, settings)
+  task = settings_lib.build_task(settings, tokenizer)
+  shapes = jax.eval_shape(task.init, jax.random.key(0))
+  optimizer = optimizer_lib.make(
+    settings.optimizer, settings.training.steps, shapes
+  )
+  print(progress.parameter_table(shapes, optimizer.trainable))
+  size = settings.pipeline.batch_size
+  for length in settings.pipeline.lengths:
+    print(f'batch: tokens int32[{size}, {length}], weights float32[same]')
+  print(f'on {devices} device(s) of kind {jax.devices()[0].device_kind}')
+
+
+def _tokenizer(settings, texts, workdir) -> tokenizers.Tokenizer:
+  """The run's tokenizer: trained once, then read from the workdir."""
+  folder = workdir / restore.TOKENIZER
+  if folder.exists():
+    return tokenizers.load(folder)
+  tokenizer = tokenizers.train(settings.tokenizer, texts)
+  with tempfile.TemporaryDirectory(dir=workdir) as temporary:
+    whole = pathlib.Path(temporary) / restore.TOKENIZER
+    tokenizer.save(whole)
+    whole.rename(folder)  # all of it or nothing
+  return tokenizer
+
+
+def _describe(corpus, settings) -> None:
+  padding = pipeline.padding_fraction(corpus, settings.pipeline, settings.seed)
+  batches = pipeline.batches_per_epoch(corpus, settings.pipeline)
+  print(
+    f'{len(corpus.rows):,} training texts, {batches:,} batches an epoch, '
+    f'{100 * padding:.1f} % padding, '
+    f'{100 * corpus.unknown_share:.2f} % unknown tokens, '
+    f'{corpus.truncated:,} truncated, {corpus.dropped:,} dropped'
+  )
+
+
+def _evaluation(settings, task, tokenizer, cache):
+  """Parameters -> figures of the validation split."""
+  texts = sources.read(settings.data, 'validation', cache).texts
+  if settings.evaluation.texts:
+    texts = texts[: settings.evaluation.texts]
+  corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
+
+  def figures(params):
+    batches = pipeline.eval_batches(
+      corpus, settings.evaluation.batch_size, settings.pipeline.lengths
+    )
+    return evaluate.validation_figures(task, params, batches)
+
+  return figures
+
+
+if __name__ == '__main__':
+  command.run(main)
