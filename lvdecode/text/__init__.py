@@ -1,0 +1,1 @@
+"""Strings to batches; knows nothing of networks."""

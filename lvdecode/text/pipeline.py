@@ -1,0 +1,341 @@
+"""Texts to batches: one matrix of tokens, then a pure function of (seed, i)."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import itertools
+import logging
+import sys
+from typing import NamedTuple
+
+import grain
+import jax
+from jaxtyping import Float, Int, Integer
+import numpy as np
+
+from lvdecode import errors
+from lvdecode.text import tokenizers
+
+_OVERLONG = ('truncate', 'drop')
+_MOST_LENGTHS = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PipelineSettings:
+  batch_size: int  # sequences per step, over all processes together
+  lengths: tuple[int, ...]  # static lengths, ascending; BOS and EOS counted
+  overlong: str  # 'truncate' or 'drop', for texts beyond lengths[-1]
+  workers: int  # processes that assemble batches; 0: threads of this one
+
+  def __post_init__(self):
+    if self.batch_size < 1:
+      raise errors.UserError(
+        f'pipeline.batch_size is {self.batch_size}: give 1 or more'
+      )
+    if not 1 <= len(self.lengths) <= _MOST_LENGTHS:
+      raise errors.UserError(
+        f'pipeline.lengths has {len(self.lengths)} entries: give 1 to '
+        f'{_MOST_LENGTHS}, each is one more compiled program'
+      )
+    if list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 3:
+      raise errors.UserError(
+        f'pipeline.lengths is {self.lengths}: give ascending lengths of at '
+        'least 3 (BOS, one token, EOS)'
+      )
+    if self.overlong not in _OVERLONG:
+      raise errors.UserError(
+        f"pipeline.overlong is '{self.overlong}': give one of "
+        + ', '.join(_OVERLONG)
+      )
+    if self.workers < 0:
+      raise errors.UserError(
+        f'pipeline.workers is {self.workers}: give 0 (threads) or more'
+      )
+
+
+class Batch(NamedTuple):
+  """What a model sees; T is one of `pipeline.lengths`."""
+
+  tokens: Int[jax.Array | np.ndarray, 'B T']  # BOS y_1 .. y_n EOS PAD ..
+  # 1 where tokens[b, t] is modelled (y_1 .. y_n and EOS), 0 at BOS, at padding
+  # and all over the rows that only complete a ragged last batch.
+  weights: Float[jax.Array | np.ndarray, 'B T']
+
+
+class Corpus(NamedTuple):
+  """A tokenised split, held in memory; row n of every array is one text."""
+
+  tokens: Integer[np.ndarray, 'N T']  # padded to the longest static length
+  lengths: Int[np.ndarray, ' N']  # BOS and EOS counted
+  # Of the text as it is modelled: a truncated text counts what was kept.
+  words: Int[np.ndarray, ' N']  # split at white space, plus 1 for the end
+  characters: Int[np.ndarray, ' N']  # plus 1 for the end
+  rows: Int[np.ndarray, ' N']  # position among the texts that were given
+  unknown: int  # unknown tokens in all rows
+  truncated: int  # texts cut to the longest length
+  dropped: int  # texts left out as too long
+
+  @property
+  def unknown_share(self) -> float:
+    """Unknown tokens per token of text (BOS and EOS not counted)."""
+    return self.unknown / max(1, int(self.lengths.sum()) - 2 * len(self.rows))
+
+
+def tokenize(
+  texts: Sequence[str],
+  tokenizer: tokenizers.Tokenizer,
+  settings: PipelineSettings,
+) -> Corpus:
+  """Tokenises every text once; raises UserError if nothing is left."""
+  if not texts:
+    raise errors.UserError('no text to tokenize: the data are empty')
+  width = settings.lengths[-1]
+  encoded = tokenizer.encode(texts)
+  sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
+  too_long = sizes > width - 2
+  rows = np.arange(len(texts))
+  if settings.overlong == 'drop':
+    rows = rows[~too_long]
+    if not len(rows):
+      raise errors.UserError(
+        f'all {len(texts)} texts are longer than pipeline.lengths allows '
+        f'({width - 2} tokens of text): raise it, or set pipeline.overlong '
+        'to truncate'
+      )
+    encoded = [encoded[row] for row in rows]
+    sizes = sizes[rows]
+  kept = [texts[row] for row in rows.tolist()]
+  cut = np.flatnonzero(sizes > width - 2)
+  for row in cut:
+    encoded[row] = encoded[row][: width - 2]
+    kept[row] = tokenizer.decode(encoded[row])
+  sizes = np.minimum(sizes, width - 2)
+  flat = np.fromiter(
+    itertools.chain.from_iterable(encoded), np.int64, int(sizes.sum())
+  )
+  unknown = 0 if tokenizer.unk is None else int((flat == tokenizer.unk).sum())
+  return Corpus(
+    tokens=_matrix(flat, sizes, width, tokenizer),
+    lengths=(sizes + 2).astype(np.int32),
+    words=np.array([len(text.split()) + 1 for text in kept], np.int32),
+    characters=np.array([len(text) + 1 for text in kept], np.int32),
+    rows=rows,
+    unknown=unknown,
+    truncated=len(cut),
+    dropped=len(texts) - len(rows),
+  )
+
+
+def _matrix(
+  flat: Int[np.ndarray, ' tokens'],
+  sizes: Int[np.ndarray, ' N'],
+  width: int,
+  tokenizer: tokenizers.Tokenizer,
+) -> Integer[np.ndarray, 'N T']:
+  """BOS, the tokens of each text, EOS, padding; in the smallest dtype."""
+  tokens = np.full(
+    (len(sizes), width),
+    tokenizer.pad,
+    np.min_scalar_type(tokenizer.vocab_size - 1),
+  )
+  column = np.arange(width)[None, :]
+  tokens[:, 0] = tokenizer.bos
+  tokens[(column >= 1) & (column <= sizes[:, None])] = flat
+  tokens[np.arange(len(sizes)), sizes + 1] = tokenizer.eos
+  return tokens
+
+
+def batch_of(
+  texts: Sequence[str],
+  tokenizer: tokenizers.Tokenizer,
+  lengths: tuple[int, ...],
+) -> Batch:
+  """One batch of texts that a person typed, at the smallest length for all.
+
+  A text of which no token is known raises UserError; one that is too long is
+  truncated, with a warning.
+  """
+  if not texts:
+    raise errors.UserError('no text was given: type at least one')
+  for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
+    if all(token == tokenizer.unk for token in ids):
+      raise errors.UserError(
+        f'no token of the text {text!r} is in the vocabulary: use words of '
+        'the training data'
+      )
+  settings = PipelineSettings(
+    batch_size=len(texts), lengths=lengths, overlong='truncate', workers=0
+  )
+  corpus = tokenize(texts, tokenizer, settings)
+  if corpus.truncated:
+    logging.warning(
+      '%d of %d texts truncated to %d tokens (pipeline.lengths)',
+      corpus.truncated,
+      len(texts),
+      lengths[-1] - 2,
+    )
+  length = lengths[int(_buckets(corpus.lengths, lengths).max())]
+  return _batch(corpus, np.arange(len(texts)), length)
+
+
+def _buckets(
+  sizes: Int[np.ndarray, ' N'], lengths: tuple[int, ...]
+) -> Int[np.ndarray, ' N']:
+  """The smallest static length, as an index, that holds each text."""
+  return np.searchsorted(lengths, sizes)
+
+
+def _batch(corpus: Corpus, rows: Int[np.ndarray, ' B'], length: int) -> Batch:
+  column = np.arange(length)[None, :]
+  modelled = (column >= 1) & (column < corpus.lengths[rows][:, None])
+  return Batch(
+    corpus.tokens[rows, :length].astype(np.int32),
+    modelled.astype(np.float32),
+  )
+
+
+class _Plan(NamedTuple):
+  """The batches of one epoch, in order."""
+
+  rows: Int[np.ndarray, 'batches B']
+  lengths: Int[np.ndarray, ' batches']
+
+
+def _plan(
+  corpus: Corpus, settings: PipelineSettings, seed: int, epoch: int
+) -> _Plan:
+  """Shuffles, sorts into lengths, and shuffles the resulting batches.
+
+  What does not fill a batch of its length moves up to the next longer one, so
+  no length is starved and only N mod batch_size texts sit an epoch out,
+  others in each epoch.
+  """
+  # Sorting raw bits, whose stream NumPy promises never to change, where
+  # `Generator.permutation` may: a run can resume under a later NumPy.
+  bits = np.random.PCG64(np.random.SeedSequence((seed, epoch)))
+  order = np.argsort(bits.random_raw(len(corpus.rows)), kind='stable')
+  bucket = _buckets(corpus.lengths[order], settings.lengths)
+  batches, lengths = [], []
+  waiting = order[:0]
+  for index, length in enumerate(settings.lengths):
+    waiting = np.concatenate([waiting, order[bucket == index]])
+    count = len(waiting) // settings.batch_size
+    full = count * settings.batch_size
+    batches.append(waiting[:full].reshape(count, settings.batch_size))
+    lengths.append(np.full(count, length))
+    waiting = waiting[full:]
+  total = len(corpus.rows) // settings.batch_size
+  shuffled = np.argsort(bits.random_raw(total), kind='stable')
+  return _Plan(
+    np.concatenate(batches)[shuffled], np.concatenate(lengths)[shuffled]
+  )
+
+
+class _Batches:
+  """Random access to the endless sequence of this process's batches."""
+
+  def __init__(
+    self,
+    corpus: Corpus,
+    settings: PipelineSettings,
+    seed: int,
+    shard: slice,
+  ):
+    self._corpus = corpus
+    self._settings = settings
+    self._seed = seed
+    self._shard = shard
+    self._plans: dict[int, _Plan] = {}
+
+  def __len__(self) -> int:
+    return sys.maxsize  # endless: grain would fold a longer index back
+
+  def __getitem__(self, index: int) -> Batch:
+    epoch, position = divmod(
+      index, batches_per_epoch(self._corpus, self._settings)
+    )
+    plan = self._plan(epoch)
+    rows = plan.rows[position, self._shard]
+    return _batch(self._corpus, rows, int(plan.lengths[position]))
+
+  def _plan(self, epoch: int) -> _Plan:
+    plans = self._plans
+    if epoch not in plans:
+      plan = _plan(self._corpus, self._settings, self._seed, epoch)
+      # Threads that read ahead still ask for the epoch before. A new dict in
+      # one assignment: two threads may both plan, none sees half a change.
+      plans = {e: p for e, p in plans.items() if e == epoch - 1}
+      plans[epoch] = plan
+      self._plans = plans
+    return plans[epoch]
+
+
+def batches_per_epoch(corpus: Corpus, settings: PipelineSettings) -> int:
+  return len(corpus.rows) // settings.batch_size
+
+
+def train_batches(
+  corpus: Corpus,
+  settings: PipelineSettings,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> grain.DatasetIterator[Batch]:
+  """Endless training batches: the i-th is a pure function of (seed, i).
+
+  Process p of P is given rows [p B / P, (p + 1) B / P) of each global batch.
+  `get_state()` and `set_state()` hold the position for the checkpoint; it is
+  `{'next_index': i}` when `workers` is 0, and tied to the number of workers
+  otherwise. Call `close()` at the end.
+  """
+  size = settings.batch_size
+  if size % process_count:
+    raise errors.UserError(
+      f'pipeline.batch_size {size} does not divide over {process_count} '
+      'processes: give a multiple'
+    )
+  if size > len(corpus.rows):
+    raise errors.UserError(
+      f'pipeline.batch_size {size} exceeds the {len(corpus.rows)} training '
+      'texts: lower it, or give more data'
+    )
+  share = size // process_count
+  shard = slice(process_index * share, (process_index + 1) * share)
+  batches = grain.MapDataset.source(_Batches(corpus, settings, seed, shard))
+  # One thread keeps ahead of an accelerator; more only contend for Python's
+  # lock over slices this small.
+  dataset = batches.to_iter_dataset(
+    grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
+  )
+  if settings.workers:
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=settings.workers)
+    )
+  return iter(dataset)
+
+
+def eval_batches(
+  corpus: Corpus, batch_size: int, lengths: tuple[int, ...]
+) -> Iterator[tuple[Batch, Int[np.ndarray, ' B']]]:
+  """Each text exactly once, with the row of `corpus` it stands in.
+
+  The last batch of each length is completed with copies of its first text
+  whose weights are all 0 and whose row number is -1.
+  """
+  bucket = _buckets(corpus.lengths, lengths)
+  for index, length in enumerate(lengths):
+    members = np.flatnonzero(bucket == index)
+    for start in range(0, len(members), batch_size):
+      rows = members[start : start + batch_size]
+      filler = np.repeat(rows[:1], batch_size - len(rows))
+      batch = _batch(corpus, np.concatenate([rows, filler]), length)
+      batch.weights[len(rows) :] = 0
+      yield batch, np.concatenate([rows, np.full(len(filler), -1)])
+
+
+def padding_fraction(
+  corpus: Corpus, settings: PipelineSettings, seed: int
+) -> float:
+  """Share of padding among the tokens of the first training epoch."""
+  plan = _plan(corpus, settings, seed, 0)
+  places = settings.batch_size * int(plan.lengths.sum())
+  return 1 - int(corpus.lengths[plan.rows].sum()) / places

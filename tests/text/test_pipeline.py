@@ -1,0 +1,315 @@
+"""Batches: each text once an epoch, a pure function of (seed, i)."""
+
+import itertools
+import logging
+
+from absl import flags
+import numpy as np
+import pytest
+
+from lvdecode import errors
+from lvdecode.text import pipeline
+from lvdecode.text import tokenizers
+
+_LENGTHS = (6, 10, 16)
+_WORDS = [f'w{n}' for n in range(40)]
+
+
+@pytest.fixture(name='texts', scope='module')
+def _texts() -> list[str]:
+  rng = np.random.default_rng(0)
+  return [
+    ' '.join(rng.choice(_WORDS, size)) for size in rng.integers(1, 15, 301)
+  ]
+
+
+@pytest.fixture(name='tokenizer', scope='module')
+def _tokenizer(texts) -> tokenizers.Tokenizer:
+  settings = tokenizers.TokenizerSettings(kind='word', vocab_size=99, path='')
+  return tokenizers.train(settings, texts)
+
+
+def _settings(**changes) -> pipeline.PipelineSettings:
+  values = {
+    'batch_size': 8,
+    'lengths': _LENGTHS,
+    'overlong': 'truncate',
+    'workers': 0,
+  }
+  return pipeline.PipelineSettings(**(values | changes))
+
+
+@pytest.fixture(name='corpus', scope='module')
+def _corpus(texts, tokenizer) -> pipeline.Corpus:
+  return pipeline.tokenize(texts, tokenizer, _settings())
+
+
+def _take(iterator, count: int) -> list[pipeline.Batch]:
+  batches = list(itertools.islice(iterator, count))
+  iterator.close()
+  return batches
+
+
+def _equal(left, right) -> bool:
+  return len(left) == len(right) and all(
+    np.array_equal(a, b)
+    for one, other in zip(left, right, strict=True)
+    for a, b in zip(one, other, strict=True)
+  )
+
+
+def _rows(corpus, batch) -> list[bytes]:
+  wide = np.zeros((len(batch.tokens), corpus.tokens.shape[1]), np.int32)
+  wide[:, : batch.tokens.shape[1]] = batch.tokens
+  return [row.tobytes() for row in wide]
+
+
+def _numbered(corpus: pipeline.Corpus) -> pipeline.Corpus:
+  """Every row tells its own number, so batches can be traced back."""
+  number = np.arange(len(corpus.rows), dtype=np.uint16)[:, None]
+  return corpus._replace(tokens=np.repeat(number, _LENGTHS[-1], axis=1))
+
+
+def test_a_row_is_bos_text_eos_padding(texts, tokenizer, corpus):
+  for text, row, length in zip(
+    texts, corpus.tokens, corpus.lengths, strict=True
+  ):
+    assert row[0] == tokenizer.bos
+    assert tokenizer.decode(row[1 : length - 1]) == text
+    assert row[length - 1] == tokenizer.eos
+    assert (row[length:] == tokenizer.pad).all()
+  assert corpus.tokens.dtype == np.uint8
+
+
+def test_words_and_characters_are_those_of_the_raw_text(texts, corpus):
+  assert corpus.words.tolist() == [len(t.split()) + 1 for t in texts]
+  assert corpus.characters.tolist() == [len(t) + 1 for t in texts]
+
+
+@pytest.mark.parametrize('overlong', ['truncate', 'drop'])
+def test_overlong_texts_are_counted(tokenizer, overlong):
+  texts = ['w1 w2 w3 w4', 'w1 w2 w3 w4 w5 w6', 'w7']
+  settings = _settings(lengths=(4, 6), overlong=overlong)
+  corpus = pipeline.tokenize(texts, tokenizer, settings)
+  if overlong == 'drop':
+    assert (corpus.truncated, corpus.dropped) == (0, 1)
+    assert corpus.rows.tolist() == [0, 2]
+    assert corpus.words.tolist() == [5, 2]
+    kept = [tokenizer.decode(row) for row in corpus.tokens]
+    assert kept == ['w1 w2 w3 w4', 'w7']
+  else:
+    assert (corpus.truncated, corpus.dropped) == (1, 0)
+    assert corpus.rows.tolist() == [0, 1, 2]
+    # The text as it is modelled: what was cut off is not counted.
+    assert corpus.words.tolist() == [5, 5, 2]
+    assert corpus.characters.tolist() == [12, 12, 3]
+    assert corpus.tokens[1].tolist() == corpus.tokens[0].tolist()
+
+
+def test_unknown_tokens_are_counted(tokenizer):
+  corpus = pipeline.tokenize(['w1 what w2', 'ever'], tokenizer, _settings())
+  assert corpus.unknown == 2
+  assert corpus.unknown_share == pytest.approx(2 / 4)
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 8, 43, 301])
+@pytest.mark.parametrize('epoch', [0, 3])
+def test_an_epoch_holds_each_text_once(corpus, batch_size, epoch):
+  corpus = _numbered(corpus)
+  settings = _settings(batch_size=batch_size)
+  count = pipeline.batches_per_epoch(corpus, settings)
+  iterator = pipeline.train_batches(corpus, settings, seed=1)
+  iterator.set_state({'next_index': epoch * count})
+  rows = np.concatenate([b.tokens[:, 0] for b in _take(iterator, count)])
+  assert len(set(rows.tolist())) == len(rows)
+  assert len(corpus.rows) - len(rows) == len(corpus.rows) % batch_size
+
+
+def test_other_texts_are_left_out_in_another_epoch(corpus):
+  corpus = _numbered(corpus)
+  settings = _settings(batch_size=8)
+  count = pipeline.batches_per_epoch(corpus, settings)
+  batches = _take(pipeline.train_batches(corpus, settings, seed=1), 2 * count)
+  left_out = [
+    set(range(len(corpus.rows)))
+    - {int(row) for batch in epoch for row in batch.tokens[:, 0]}
+    for epoch in (batches[:count], batches[count:])
+  ]
+  assert left_out[0] != left_out[1]
+
+
+@pytest.mark.parametrize('start', [0, 5, 36, 37, 38, 1000])
+def test_a_batch_is_a_pure_function_of_seed_and_index(corpus, start):
+  settings = _settings()
+  whole = _take(pipeline.train_batches(corpus, settings, seed=3), 40)
+  iterator = pipeline.train_batches(corpus, settings, seed=3)
+  iterator.set_state({'next_index': start})
+  part = _take(iterator, 3)
+  if start + 3 <= len(whole):
+    assert _equal(part, whole[start : start + 3])
+  again = pipeline.train_batches(corpus, settings, seed=3)
+  again.set_state({'next_index': 2000})
+  next(again)
+  again.set_state({'next_index': start})
+  assert _equal(part, _take(again, 3))
+  other = pipeline.train_batches(corpus, settings, seed=4)
+  other.set_state({'next_index': start})
+  assert not _equal(part, _take(other, 3))
+
+
+def test_a_resumed_iterator_continues(corpus):
+  settings = _settings()
+  whole = _take(pipeline.train_batches(corpus, settings, seed=0), 50)
+  first = pipeline.train_batches(corpus, settings, seed=0)
+  head = list(itertools.islice(first, 20))
+  state = first.get_state()
+  first.close()
+  second = pipeline.train_batches(corpus, settings, seed=0)
+  second.set_state(state)
+  assert _equal(head + _take(second, 30), whole)
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_shards_are_disjoint_and_complete(corpus, count):
+  settings = _settings()
+  whole = _take(pipeline.train_batches(corpus, settings, seed=0), 45)
+  shards = [
+    _take(
+      pipeline.train_batches(
+        corpus, settings, seed=0, process_index=p, process_count=count
+      ),
+      45,
+    )
+    for p in range(count)
+  ]
+  joined = [
+    pipeline.Batch(*map(np.concatenate, zip(*parts, strict=True)))
+    for parts in zip(*shards, strict=True)
+  ]
+  assert _equal(joined, whole)
+
+
+def test_a_batch_has_one_static_length_that_fits(corpus):
+  settings = _settings()
+  count = pipeline.batches_per_epoch(corpus, settings)
+  batches = _take(pipeline.train_batches(corpus, settings, seed=0), count)
+  seen = [batch.tokens.shape[1] for batch in batches]
+  assert set(seen) == set(_LENGTHS)
+  assert seen != sorted(seen)  # the lengths are mixed, not one after another
+  known = {row.astype(np.int32).tobytes() for row in corpus.tokens}
+  for batch in batches:
+    assert set(_rows(corpus, batch)) <= known
+    assert batch.tokens.dtype == np.int32
+    assert batch.weights.dtype == np.float32
+
+
+def test_at_most_one_batch_of_a_length_holds_shorter_texts(corpus):
+  settings = _settings()
+  count = pipeline.batches_per_epoch(corpus, settings)
+  batches = _take(pipeline.train_batches(corpus, settings, seed=0), count)
+  for shorter, length in itertools.pairwise(_LENGTHS):
+    mixed = [
+      batch
+      for batch in batches
+      if batch.tokens.shape[1] == length
+      and (batch.weights.sum(axis=1) + 1 <= shorter).any()
+    ]
+    assert len(mixed) <= 1
+
+
+def test_weights_are_one_at_modelled_targets_alone(tokenizer, corpus):
+  batch = _take(pipeline.train_batches(corpus, _settings(), seed=0), 1)[0]
+  real = ~np.isin(batch.tokens, [tokenizer.bos, tokenizer.pad])
+  np.testing.assert_array_equal(batch.weights, real.astype(np.float32))
+
+
+@pytest.mark.parametrize('batch_size', [1, 8, 64, 500])
+def test_evaluation_covers_each_text_once(corpus, batch_size):
+  seen = []
+  for batch, rows in pipeline.eval_batches(corpus, batch_size, _LENGTHS):
+    assert batch.tokens.shape[0] == batch_size == len(rows)
+    length = batch.tokens.shape[1]
+    real = rows >= 0
+    assert (batch.weights[~real] == 0).all()
+    np.testing.assert_array_equal(
+      batch.weights[real].sum(axis=1), corpus.lengths[rows[real]] - 1
+    )
+    np.testing.assert_array_equal(
+      batch.tokens[real], corpus.tokens[rows[real], :length]
+    )
+    seen += rows[real].tolist()
+  assert sorted(seen) == list(range(len(corpus.rows)))
+
+
+def test_padding_fraction_is_that_of_the_first_epoch(tokenizer, corpus):
+  settings = _settings()
+  count = pipeline.batches_per_epoch(corpus, settings)
+  batches = _take(pipeline.train_batches(corpus, settings, seed=5), count)
+  padding = sum((b.tokens == tokenizer.pad).sum() for b in batches)
+  places = sum(b.tokens.size for b in batches)
+  assert pipeline.padding_fraction(corpus, settings, seed=5) == pytest.approx(
+    padding / places
+  )
+
+
+def test_typed_texts_make_one_batch_of_the_smallest_length(tokenizer):
+  batch = pipeline.batch_of(['w1', 'w1 w2 w3 w4 w5'], tokenizer, _LENGTHS)
+  assert batch.tokens.shape == (2, 10)
+  assert batch.weights.sum(axis=1).tolist() == [2, 6]
+  assert pipeline.batch_of(['w1'], tokenizer, _LENGTHS).tokens.shape == (1, 6)
+
+
+def test_a_typed_text_that_is_too_long_is_cut_with_a_warning(tokenizer, caplog):
+  with caplog.at_level(logging.WARNING):
+    batch = pipeline.batch_of([' '.join(_WORDS)], tokenizer, _LENGTHS)
+  assert batch.tokens.shape == (1, 16)
+  assert '1 of 1 texts truncated to 14 tokens' in caplog.text
+
+
+@pytest.mark.parametrize('text', ['', 'nothing known here', '<eos>'])
+def test_a_typed_text_without_a_known_token_is_an_error(tokenizer, text):
+  with pytest.raises(errors.UserError, match='no token of the text') as error:
+    pipeline.batch_of(['w1', text], tokenizer, _LENGTHS)
+  assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'batch_size': 0}, 'pipeline.batch_size is 0'),
+    ({'lengths': ()}, 'pipeline.lengths has 0'),
+    ({'lengths': (4, 5, 6, 7, 8)}, 'pipeline.lengths has 5'),
+    ({'lengths': (8, 4)}, 'ascending'),
+    ({'lengths': (2, 4)}, 'at least 3'),
+    ({'overlong': 'wrap'}, "pipeline.overlong is 'wrap'"),
+    ({'workers': -1}, 'pipeline.workers is -1'),
+  ],
+)
+def test_settings_name_the_mistake(changes, message):
+  with pytest.raises(errors.UserError, match=message):
+    _settings(**changes)
+
+
+def test_what_cannot_be_batched_is_an_error(corpus, tokenizer):
+  with pytest.raises(errors.UserError, match='exceeds the 301'):
+    pipeline.train_batches(corpus, _settings(batch_size=302), seed=0)
+  with pytest.raises(errors.UserError, match='does not divide over 3'):
+    pipeline.train_batches(corpus, _settings(), seed=0, process_count=3)
+  with pytest.raises(errors.UserError, match='empty'):
+    pipeline.tokenize([], tokenizer, _settings())
+  with pytest.raises(errors.UserError, match='all 1 texts are longer'):
+    pipeline.tokenize([' '.join(_WORDS)], tokenizer, _settings(overlong='drop'))
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_batches(corpus):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  threads = _take(pipeline.train_batches(corpus, _settings(), seed=0), 40)
+  first = pipeline.train_batches(corpus, _settings(workers=2), seed=0)
+  head = list(itertools.islice(first, 11))
+  state = first.get_state()
+  first.close()
+  second = pipeline.train_batches(corpus, _settings(workers=2), seed=0)
+  second.set_state(state)
+  assert _equal(head + _take(second, 29), threads)
