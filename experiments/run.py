@@ -36,7 +36,7 @@ _DRY_RUN = flags.DEFINE_bool(
 
 # What may differ when a run goes on: where the data lie (their content is
 # compared), and what does not touch the parameters.
-_MAY_CHANGE = ('data.path', 'training.log_every', 'pipeline.workers')
+_MAY_CHANGE = ('data.path', 'training.log_every')
 
 
 def main() -> None:

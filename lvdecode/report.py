@@ -65,9 +65,17 @@ def curves(workdir: pathlib.Path) -> mpl_figure.Figure:
     axes.set_xlabel('step')
     axes.set_ylabel(unit)
     axes.grid(alpha=0.3)
-    if axes.lines:
-      axes.legend()
-  picture.suptitle(str(workdir.name))
+  picture.suptitle(workdir.name)
+  # One legend for all panels, outside, where it covers no curve.
+  lines = {
+    line.get_label(): line for axes in picture.axes for line in axes.lines
+  }
+  picture.legend(
+    handles=list(lines.values()),
+    loc='outside upper right',
+    ncols=2,
+    frameon=False,
+  )
   return picture
 
 

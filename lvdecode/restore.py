@@ -102,11 +102,16 @@ class Model:
 
   def decode(
     self,
-    z: Float[np.ndarray | jax.Array, 'n Z'],
+    z: Float[np.ndarray | jax.Array, '...'],
     rules: sampling.Rules = GREEDY,
     seed: int = 0,
   ) -> list[str]:
     """A text of each latent; ends at the run's longest length always.
+
+    Args:
+      z: [n, Z].
+      rules: how each token is chosen.
+      seed: of the draws; a text's draws do not depend on the others.
 
     Raises:
       UserError: latents of another size than the model's.

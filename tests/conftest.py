@@ -15,10 +15,10 @@ os.environ['XLA_FLAGS'] = (
 # Lets tests say `import tiny`.
 sys.path.append(str(pathlib.Path(__file__).parent))
 
-import house  # noqa: E402
-import jax  # noqa: E402
-import jaxtyping  # noqa: E402
-import pytest  # noqa: E402
+import house
+import jax
+import jaxtyping
+import pytest
 
 # Shape annotations are checked in tests and cost nothing elsewhere. Not in
 # the grammar, whose small functions run a million times and know no array.

@@ -6,7 +6,7 @@ import math
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 import numpy as np
 
 from lvdecode.latent import gaussian

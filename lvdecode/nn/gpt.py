@@ -30,6 +30,9 @@ class Injected(NamedTuple):
   logits: Float[Array, 'B V'] | None = None
 
 
+NOTHING = Injected()
+
+
 class Cache(NamedTuple):
   """Keys and values of the tokens so far, the memory at their head.
 
@@ -82,7 +85,7 @@ class GPT(nn.Module):
   def __call__(
     self,
     tokens: Int[Array, 'B T'],
-    injected: Injected = Injected(),
+    injected: Injected = NOTHING,
     deterministic: bool = True,
   ) -> Float[Array, 'B T D']:
     """Hidden states behind `ln_f`, each seeing the tokens up to its own."""
@@ -93,7 +96,7 @@ class GPT(nn.Module):
   def embed(
     self,
     tokens: Int[Array, 'B T'],
-    injected: Injected = Injected(),
+    injected: Injected = NOTHING,
     position: int | Int[Array, ''] = 0,
   ) -> Float[Array, 'B T D']:
     """h0_t = wte[y_t] + wpe[t] + embedding, the first token at `position`."""
@@ -155,7 +158,7 @@ class GPT(nn.Module):
     )
     return self.ln_f(h), cache
 
-  def head(self, injected: Injected = Injected()) -> vocabulary.Head:
+  def head(self, injected: Injected = NOTHING) -> vocabulary.Head:
     """What turns hidden states into logits; see nn/vocabulary.py."""
     return vocabulary.Head(
       self.wte.embedding, injected.fusion, injected.logits
