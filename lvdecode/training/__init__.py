@@ -1,0 +1,1 @@
+"""A step, repeated: optimiser, devices, checkpoints and the loop."""

@@ -1,0 +1,210 @@
+"""AdamW whose decay, learning rate and freezing are chosen by name."""
+
+from collections.abc import Callable
+import dataclasses
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import optax
+
+from lvdecode import errors
+from lvdecode.training import flat
+
+Rules = tuple[tuple[str, float], ...]
+Schedule = Callable[[Int[Array, ''] | int], Float[Array, '']]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+  """AdamW with warm-up, decay and clipping.
+
+  `weight_decay` and `multipliers` are lists of (pattern, value). A pattern is
+  a regular expression that must match a parameter's whole '/'-joined path
+  (`re.fullmatch`); the first that does gives the value.
+
+  Attributes:
+    learning_rate: the peak.
+    warmup_steps: steps to the peak; the first step has peak / warmup_steps.
+    decay: 'cosine' or 'constant', after the warm-up.
+    end_fraction: the cosine's last value / peak.
+    b1: decay of the gradient's average.
+    b2: decay of its square's average.
+    eps: added to the root of the latter.
+    clip_norm: largest global norm of the gradient; 0 for no clipping.
+    weight_decay: decoupled, multiplied by the learning rate.
+    multipliers: factors on the learning rate; 0.0 freezes.
+  """
+
+  learning_rate: float
+  warmup_steps: int
+  decay: str
+  end_fraction: float
+  b1: float
+  b2: float
+  eps: float
+  clip_norm: float
+  weight_decay: Rules
+  multipliers: Rules
+
+  def __post_init__(self):
+    for key, holds, rule in (
+      ('learning_rate', self.learning_rate > 0, 'above 0'),
+      ('warmup_steps', self.warmup_steps >= 0, '0 or more'),
+      ('decay', self.decay in ('cosine', 'constant'), 'cosine or constant'),
+      ('end_fraction', 0 <= self.end_fraction <= 1, 'in [0, 1]'),
+      ('b1', 0 <= self.b1 < 1, 'in [0, 1)'),
+      ('b2', 0 <= self.b2 < 1, 'in [0, 1)'),
+      ('eps', self.eps > 0, 'above 0'),
+      ('clip_norm', self.clip_norm >= 0, '0 (off) or more'),
+    ):
+      if not holds:
+        raise errors.UserError(
+          f'optimizer.{key} is {getattr(self, key)!r}, must be {rule}'
+        )
+    _compiled('weight_decay', self.weight_decay)
+    _compiled('multipliers', self.multipliers)
+
+
+class Optimizer(NamedTuple):
+  """An optimiser made for one tree of parameters.
+
+  Attributes:
+    tx: takes and gives trees with None in place of frozen parameters; wants
+      the step as an extra argument of `update`.
+    learning_rate: the rate at a step, before multipliers.
+    trainable: tree of bools, False where frozen.
+  """
+
+  tx: optax.GradientTransformationExtraArgs
+  learning_rate: Schedule
+  trainable: Any
+
+
+def make(
+  settings: OptimizerSettings, total_steps: int, params: Any
+) -> Optimizer:
+  """The optimiser for `params` (arrays or shapes) over `total_steps`.
+
+  Raises:
+    UserError: a parameter no pattern covers, a pattern that matches nothing,
+      or nothing left to train.
+  """
+  decay = assign('weight_decay', settings.weight_decay, params)
+  multipliers = assign('multipliers', settings.multipliers, params)
+  trainable = jax.tree.map(lambda m: m != 0.0, multipliers)
+  if not any(jax.tree.leaves(trainable)):
+    raise errors.UserError(
+      'optimizer.multipliers freezes every parameter: leave one above 0'
+    )
+  learning_rate = _schedule(settings, total_steps)
+  parts = [
+    optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps),
+    _decay_and_scale(
+      _select(trainable, decay), _select(trainable, multipliers), learning_rate
+    ),
+  ]
+  if settings.clip_norm:
+    parts.insert(0, optax.clip_by_global_norm(settings.clip_norm))
+  tx = _without_frozen(trainable, optax.chain(*parts))
+  return Optimizer(tx, learning_rate, trainable)
+
+
+def assign(key: str, rules: Rules, params: Any) -> Any:
+  """A tree like `params` with the value of the first pattern that matches."""
+  compiled = _compiled(key, rules)
+  names = flat.names(params)
+  used = set()
+  values = []
+  for name in names:
+    matches = [i for i, (p, _) in enumerate(compiled) if p.fullmatch(name)]
+    if not matches:
+      raise errors.UserError(
+        f'optimizer.{key} has no pattern for parameter {name!r}: '
+        "add ('.*', value) at the end"
+      )
+    used.update(matches)
+    values.append(compiled[matches[0]][1])
+  for i, (pattern, _) in enumerate(rules):
+    if i not in used:
+      raise errors.UserError(
+        f'optimizer.{key}: pattern {pattern!r} matches no parameter; '
+        f'it must match a whole path such as {names[0]!r}'
+      )
+  return jax.tree.unflatten(jax.tree.structure(params), values)
+
+
+def _compiled(key: str, rules: Rules):
+  compiled = []
+  for pattern, value in rules:
+    if value < 0:
+      raise errors.UserError(
+        f'optimizer.{key}: {value} for {pattern!r} is negative'
+      )
+    try:
+      compiled.append((re.compile(pattern), float(value)))
+    except re.error as error:
+      raise errors.UserError(
+        f'optimizer.{key}: {pattern!r} is not a regular expression: {error}'
+      ) from error
+  return compiled
+
+
+def _schedule(settings: OptimizerSettings, total_steps: int) -> Schedule:
+  """Linear warm-up, then the decay, reaching its end at `total_steps`."""
+  warmup = settings.warmup_steps
+  rest = max(total_steps - warmup, 1)
+
+  def learning_rate(step):
+    step = jnp.asarray(step)
+    # The first step counts 1: a rate of 0 would waste it.
+    rise = jnp.minimum((step + 1) / max(warmup, 1), 1.0)
+    if settings.decay == 'constant':
+      return (settings.learning_rate * rise).astype(jnp.float32)
+    done = jnp.clip((step - warmup) / rest, 0.0, 1.0)
+    cosine = 0.5 * (1 + jnp.cos(jnp.pi * done))
+    low = settings.end_fraction
+    fall = low + (1 - low) * cosine
+    return (settings.learning_rate * rise * fall).astype(jnp.float32)
+
+  return learning_rate
+
+
+def _decay_and_scale(decay, multipliers, learning_rate):
+  """The rate follows the run's step, not the count of steps not skipped."""
+
+  def update(updates, state, params=None, *, step):
+    rate = learning_rate(step)
+    updates = jax.tree.map(
+      lambda u, p, d, m: -rate * m * (u + d * p),
+      updates,
+      params,
+      decay,
+      multipliers,
+    )
+    return updates, state
+
+  return optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(), update
+  )
+
+
+def _without_frozen(trainable, inner):
+  """`inner` on the trainable part: no state, no update for the rest."""
+
+  def init(params):
+    return inner.init(_select(trainable, params))
+
+  def update(updates, state, params=None, *, step):
+    return inner.update(
+      _select(trainable, updates), state, _select(trainable, params), step=step
+    )
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _select(trainable, tree):
+  """The trainable part; None, a tree without leaves, elsewhere."""
+  return jax.tree.map(lambda t, x: x if t else None, trainable, tree)

@@ -1,0 +1,117 @@
+"""A run's folder: whose it is, and under which settings it was begun.
+
+It holds settings.json, tokenizer/, checkpoints/, metrics.jsonl, tensorboard/.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import pathlib
+from typing import Any
+
+from lvdecode import errors
+
+SETTINGS = 'settings.json'
+
+
+@contextlib.contextmanager
+def claim(
+  workdir: pathlib.Path,
+  settings: dict[str, Any],
+  may_change: tuple[str, ...] = (),
+) -> Iterator[None]:
+  """Holds `workdir` for one run under `settings`, a plain JSON dictionary.
+
+  A new folder gets settings.json; in an old one they must agree, apart from
+  the dotted keys in `may_change`, which are brought up to date.
+
+  Raises:
+    UserError: another process holds the folder, or its settings differ.
+  """
+  _make(workdir)
+  with _locked(workdir):
+    wanted = json.loads(json.dumps(settings))
+    path = workdir / SETTINGS
+    if path.exists():
+      _check(workdir, read_settings(workdir), wanted, may_change)
+    write_text(path, json.dumps(wanted, indent=2) + '\n')
+    yield
+
+
+def read_settings(workdir: pathlib.Path) -> dict[str, Any]:
+  """What settings.json of a run holds."""
+  path = workdir / SETTINGS
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError as error:
+    raise errors.UserError(
+      f'{workdir} is not the folder of a run: it has no {SETTINGS}'
+    ) from error
+  except (OSError, ValueError) as error:
+    raise errors.UserError(f'{path} cannot be read: {error}') from error
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Replaces a file as a whole: a kill leaves the old one or the new."""
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  with temporary.open('w') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  temporary.replace(path)
+
+
+def _make(workdir: pathlib.Path) -> None:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.UserError(
+      f'workdir {workdir} cannot be made: {error.strerror}'
+    ) from error
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[None]:
+  """The kernel drops this lock when the process dies, however it dies."""
+  with (workdir / '.lock').open('w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise errors.UserError(
+        f'another run is using {workdir}: wait for it or choose another workdir'
+      ) from error
+    except OSError as error:
+      if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+        raise
+      logging.warning('%s cannot be locked: start one run at a time', workdir)
+    yield
+
+
+def _check(workdir, old, new, may_change) -> None:
+  old, new = dict(_dotted(old)), dict(_dotted(new))
+  absent = object()
+  different = []
+  for key in sorted(old.keys() | new.keys()):
+    before, now = old.get(key, absent), new.get(key, absent)
+    if before != now and key not in may_change:
+      before, now = (
+        'absent' if v is absent else json.dumps(v) for v in (before, now)
+      )
+      different.append(f'{key} (there {before}, now {now})')
+  if different:
+    raise errors.UserError(
+      f'{workdir} holds a run with other settings: {", ".join(different)}; '
+      'set them back or choose another workdir'
+    )
+
+
+def _dotted(tree, prefix='') -> Iterator[tuple[str, Any]]:
+  for key, value in tree.items():
+    if isinstance(value, dict) and value:
+      yield from _dotted(value, f'{prefix}{key}.')
+    else:
+      yield f'{prefix}{key}', value

@@ -1,0 +1,174 @@
+"""A two-layer linear model with latent noise, and data to train it on.
+
+Run as a command it trains in a folder, for tests that kill it:
+  python toy_task.py WORKDIR STEPS PARALLEL
+"""
+
+import dataclasses
+import pathlib
+import sys
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lvdecode.training import loop
+from lvdecode.training import metrics
+from lvdecode.training import optimizer
+from lvdecode.training import workdir as workdir_lib
+
+IN, HIDDEN, OUT, BATCH = 5, 4, 3, 32
+
+
+class Batch(NamedTuple):
+  x: np.ndarray  # [B, IN]
+  y: np.ndarray  # [B, OUT]
+  weights: np.ndarray  # [B], 0 for filler rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+  """Squared error of W2 (W1 x + noise), summed over real examples."""
+
+  noise: float = 0.1
+  # Couples the examples of all devices, as free bits per dimension do.
+  coupled: bool = False
+
+  def init(self, rng):
+    first, second = jax.random.split(rng)
+    return {
+      'encoder': {'kernel': jax.random.normal(first, (IN, HIDDEN))},
+      'decoder': {
+        'kernel': jax.random.normal(second, (HIDDEN, OUT)),
+        'bias': jnp.zeros((OUT,)),
+      },
+    }
+
+  def loss(self, params, batch, streams, axis_name):
+    keys = streams.per_example('latent')
+    noise = jax.vmap(lambda key: jax.random.normal(key, (HIDDEN,)))(keys)
+    hidden = batch.x @ params['encoder']['kernel'] + self.noise * noise
+    out = hidden @ params['decoder']['kernel'] + params['decoder']['bias'][None]
+    error = jnp.sum((out - batch.y) ** 2, axis=-1)
+    real = jnp.sum(batch.weights)
+    total = jnp.sum(batch.weights * error)
+    if self.coupled:
+      mean = jnp.sum(batch.weights[:, None] * hidden, axis=0), real
+      if axis_name is not None:
+        mean = jax.lax.psum(mean, axis_name)
+      total += real * jnp.sum(jnp.square(mean[0] / mean[1]))
+    return total, {
+      'loss': metrics.Mean(total, real),
+      'noise': metrics.Mean(jnp.sum(batch.weights * noise[:, 0]), real),
+    }
+
+  def evaluate(self, params, batch, rng):
+    del rng
+    out = batch.x @ params['encoder']['kernel'] @ params['decoder']['kernel']
+    return {'error': jnp.sum((out - batch.y) ** 2, axis=-1)}
+
+
+class Data:
+  """Batch i is a function of i alone; from grain only the protocol."""
+
+  def __init__(self, bad=(), delay=0.0, batch=BATCH):
+    self.index = 0
+    self.bad = bad
+    self.delay = delay
+    self.batch = batch
+
+  def __iter__(self):
+    return self
+
+  def __next__(self):
+    time.sleep(self.delay)
+    batch = make_batch(self.index, self.batch)
+    if self.index in self.bad:
+      batch.x[0, 0] = np.nan
+    self.index += 1
+    return batch
+
+  def get_state(self):
+    return {'index': self.index}
+
+  def set_state(self, state):
+    self.index = state['index']
+
+
+def make_batch(index, size=BATCH):
+  rng = np.random.default_rng(index)
+  x = rng.normal(size=(size, IN)).astype(np.float32)
+  y = (x[:, :OUT] * 2 + 1).astype(np.float32)
+  # Ragged: the filler rows of different devices differ in number.
+  weights = (np.arange(size) < size - 5).astype(np.float32)
+  return Batch(x, y, weights)
+
+
+def optimizer_settings(**changes):
+  settings = optimizer.OptimizerSettings(
+    learning_rate=0.05,
+    warmup_steps=2,
+    decay='cosine',
+    end_fraction=0.1,
+    b1=0.9,
+    b2=0.99,
+    eps=1e-8,
+    clip_norm=1.0,
+    weight_decay=(('.*/bias', 0.0), ('.*', 0.1)),
+    multipliers=(('.*', 1.0),),
+  )
+  return dataclasses.replace(settings, **changes)
+
+
+def training_settings(**changes):
+  settings = loop.TrainingSettings(
+    steps=10,
+    accumulate=1,
+    ema=0.9,
+    parallel='jit',
+    log_every=3,
+    evaluate_every=4,
+    checkpoint_every=2,
+    keep=2,
+    keep_period=0,
+    best_metric='error',
+    max_skipped=3,
+  )
+  return dataclasses.replace(settings, **changes)
+
+
+def evaluate(params):
+  batch = make_batch(1000)
+  per_example = Toy().evaluate(params, batch, jax.random.key(0))
+  return {'error': float(jnp.mean(per_example['error']))}
+
+
+def run(workdir, data=None, evaluate=evaluate, optimizer=None, **changes):
+  """Trains the toy in `workdir`, as a command would."""
+  settings = training_settings(**changes)
+  optimizer = optimizer or optimizer_settings()
+  values = {
+    'training': dataclasses.asdict(settings),
+    'optimizer': dataclasses.asdict(optimizer),
+  }
+  with workdir_lib.claim(workdir, values, ('training.steps',)):
+    return loop.run(
+      task=Toy(),
+      data=data or Data(),
+      evaluate=evaluate,
+      settings=settings,
+      optimizer_settings=optimizer,
+      seed=0,
+      workdir=workdir,
+    )
+
+
+if __name__ == '__main__':
+  run(
+    pathlib.Path(sys.argv[1]),
+    Data(delay=0.01),
+    steps=int(sys.argv[2]),
+    parallel=sys.argv[3],
+  )
