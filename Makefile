@@ -36,14 +36,14 @@ quickstart: install
 	@echo 'notebook  experiments/inspect.ipynb (opens the workdir)'
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 format: install
 	$(BIN)/ruff check --fix .

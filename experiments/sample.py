@@ -61,8 +61,9 @@ def main() -> None:
       raise errors.UserError(
         f'{len(texts)} texts were given: interpolate goes between exactly 2'
       )
-    _show({'from': texts[0], 'to': texts[1]})
-    way = model.interpolate(*texts, _NUM.value, rules, command.SEED.value)
+    start, end = texts
+    _show({'from': start, 'to': end})
+    way = model.interpolate(start, end, _NUM.value, rules, command.SEED.value)
     for text in way:
       _show({'step': text})
 

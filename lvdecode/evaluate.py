@@ -76,7 +76,7 @@ class Report:
       figures[f'{name}_bits_per_character'] = bits
     return figures
 
-  def to_dict(self) -> dict[str, float]:
+  def to_dict(self) -> dict[str, int | float]:
     return dataclasses.asdict(self) | self.derived()
 
 
@@ -242,8 +242,8 @@ def _mean(values: Float[np.ndarray, ' N']) -> float:
 def _keys(seed: int, rows: Int[np.ndarray, ' B']) -> jax.Array:
   """One key a text, by its row; fillers share one."""
   root = jax.random.key(seed)
-  rows = jnp.asarray(np.maximum(rows, 0))
-  return jax.vmap(jax.random.fold_in, (None, 0))(root, rows)
+  texts = jnp.asarray(np.maximum(rows, 0))
+  return jax.vmap(jax.random.fold_in, (None, 0))(root, texts)
 
 
 @functools.partial(jax.jit, static_argnames='task')

@@ -51,8 +51,8 @@ def load(workdir: str | os.PathLike[str], step: int | None = None) -> 'Model':
   tokenizer = tokenizers.load(folder / TOKENIZER)
   task = settings_lib.build_task(settings, tokenizer)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
-  if step is None and settings.training.best_metric:
-    step = checkpoint.best_step(folder)
+  if step is None:
+    step = checkpoint.best_step(folder) or checkpoint.latest_step(folder)
   item = 'ema' if settings.training.ema else 'params'
   params = checkpoint.restore_params(folder, step, shapes, item)
   return Model(folder, settings, task, params, tokenizer, step)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -76,8 +76,8 @@ def generate(
   (padding and the like).
   """
   batch = z.shape[0]
-  variables = {'params': params}
-  injected, cache = model.apply(variables, z, length, method='start')
+  apply: Any = functools.partial(model.apply, {'params': params})
+  injected, cache = apply(z, length, method='start')
   tokens = jnp.full((batch, length), pad, jnp.int32).at[:, 0].set(bos)
 
   def going_on(loop):
@@ -85,9 +85,7 @@ def generate(
 
   def one_token(loop):
     last = lax.dynamic_slice_in_dim(loop.tokens, loop.step, 1, axis=1)
-    scores, cache = model.apply(
-      variables, last, injected, loop.cache, method='extend'
-    )
+    scores, cache = apply(last, injected, loop.cache, method='extend')
     if banned:
       scores = scores.at[:, jnp.asarray(banned)].set(-jnp.inf)
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, loop.step)

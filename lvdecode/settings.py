@@ -111,9 +111,14 @@ def _build(cls, tree, path):
         f'{prefix}{key} is missing: see configs/base.py for its meaning'
       )
   hints = typing.get_type_hints(cls)
-  return cls(
-    **{key: _convert(hints[key], tree[key], prefix + key) for key in known}
-  )
+  values = {key: _convert(hints[key], tree[key], prefix + key) for key in known}
+  try:
+    return cls(**values)
+  except errors.UserError as error:
+    if path in str(error):
+      raise
+    # A section that is used in several places does not know its own.
+    raise errors.UserError(f'{path}: {error}') from error
 
 
 def _convert(hint, value, path):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+import numpy as np
 
 
 class Gaussian(NamedTuple):
@@ -15,8 +16,8 @@ class Gaussian(NamedTuple):
     logvar: [..., Z], the logarithm of the variance.
   """
 
-  mean: Float[Array, '*B Z']
-  logvar: Float[Array, '*B Z']
+  mean: Float[Array | np.ndarray, '*B Z']
+  logvar: Float[Array | np.ndarray, '*B Z']
 
   def sample(self, noise: Float[Array, '*B Z']) -> Float[Array, '*B Z']:
     """mean + std * noise, with noise from N(0, I) of the same shape."""

@@ -11,6 +11,9 @@ from lvdecode.nn import attention
 POOLINGS = ('attention', 'mean', 'first')
 # |logvar| stays below this, so that no variance overflows or vanishes.
 LOGVAR_LIMIT = 10.0
+# Below the prior's 0: the first latents tell texts apart through their noise,
+# so that the decoder has a reason to listen while the KL weighs little.
+INITIAL_LOGVAR = -2.0
 
 
 class Posterior(nn.Module):
@@ -29,9 +32,13 @@ class Posterior(nn.Module):
     self, states: Float[Array, 'B T D'], visible: Bool[Array, 'B T']
   ) -> gaussian.Gaussian:
     pooled = self._pool(states.astype(jnp.float32), visible)
-    init = nn.initializers.normal(attention.INIT_STD)
-    mean = nn.Dense(self.size, kernel_init=init, name='mean')(pooled)
-    raw = nn.Dense(self.size, kernel_init=init, name='logvar')(pooled)
+    mean = nn.Dense(self.size, name='mean')(pooled)
+    raw = nn.Dense(
+      self.size,
+      kernel_init=nn.initializers.normal(attention.INIT_STD),
+      bias_init=nn.initializers.constant(INITIAL_LOGVAR),
+      name='logvar',
+    )(pooled)
     logvar = LOGVAR_LIMIT * jnp.tanh(raw / LOGVAR_LIMIT)
     return gaussian.Gaussian(mean, logvar)
 

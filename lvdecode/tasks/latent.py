@@ -1,6 +1,7 @@
 """The latent task: -ELBO of a text decoder that is told z."""
 
 import dataclasses
+from typing import Any
 
 import jax
 from jax import lax
@@ -72,30 +73,28 @@ class LatentTask:
     axis_name: str | None,
   ) -> tuple[Float[Array, ''], dict[str, metrics.Mean]]:
     """The sum of nll + beta * charged KL over the real examples, in nats."""
-    q = self.model.apply(
-      {'params': params},
+    q = self._apply(
+      params,
+      'encode',
       batch.tokens,
       visible(batch),
-      deterministic=False,
-      rngs={'dropout': streams.device('encoder_dropout', axis_name)},
-      method='encode',
+      dropout=streams.device('encoder_dropout', axis_name),
     )
     z = q.sample(noise(streams.per_example('latent'), q.mean.shape[1]))
     told = hide_words(
-      batch.tokens[:, :-1],
+      jnp.asarray(batch.tokens[:, :-1]),
       streams.per_example('word_dropout'),
       self.objective.word_dropout,
       self.hidden_token,
     )
-    token_nll = self.model.apply(
-      {'params': params},
+    token_nll = self._apply(
+      params,
+      'token_nll',
       told,
       batch.tokens[:, 1:],
       z,
       self.objective.logits_bytes,
-      deterministic=False,
-      rngs={'dropout': streams.device('decoder_dropout', axis_name)},
-      method='token_nll',
+      dropout=streams.device('decoder_dropout', axis_name),
     )
     terms = bounds.Terms(
       nll=jnp.sum(token_nll * batch.weights[:, 1:], axis=1),
@@ -146,21 +145,19 @@ class LatentTask:
     self, params: dict, batch: pipeline.Batch
   ) -> gaussian.Gaussian:
     """q(z | y) of each text [B, Z]."""
-    return self.model.apply(
-      {'params': params}, batch.tokens, visible(batch), method='encode'
-    )
+    return self._apply(params, 'encode', batch.tokens, visible(batch))
 
   def nll(
     self, params: dict, batch: pipeline.Batch, z: Float[Array, 'B Z']
   ) -> Float[Array, ' B']:
     """-log p(y | z) in nats per sequence, without any dropout."""
-    token_nll = self.model.apply(
-      {'params': params},
+    token_nll = self._apply(
+      params,
+      'token_nll',
       batch.tokens[:, :-1],
       batch.tokens[:, 1:],
       z,
       self.objective.logits_bytes,
-      method='token_nll',
     )
     return jnp.sum(token_nll * batch.weights[:, 1:], axis=1)
 
@@ -187,6 +184,22 @@ class LatentTask:
 
     return lax.map(one_sample, jnp.arange(samples))
 
+  def _apply(
+    self,
+    params: dict,
+    method: str,
+    *inputs: Any,
+    dropout: Key[Array, ''] | None = None,
+  ) -> Any:
+    """Calls a method of the model; with a key, under dropout."""
+    return self.model.apply(
+      {'params': params},
+      *inputs,
+      deterministic=dropout is None,
+      rngs=None if dropout is None else {'dropout': dropout},
+      method=method,
+    )
+
 
 def noise(keys: Key[Array, ' B'], size: int) -> Float[Array, 'B Z']:
   """N(0, I) of each example's own key."""
@@ -195,7 +208,7 @@ def noise(keys: Key[Array, ' B'], size: int) -> Float[Array, 'B Z']:
 
 def visible(batch: pipeline.Batch) -> jax.Array:
   """[B, T] bool: BOS and every target; not the padding."""
-  return (batch.weights > 0).at[:, 0].set(True)
+  return jnp.asarray(batch.weights > 0).at[:, 0].set(True)
 
 
 def real_examples(batch: pipeline.Batch) -> Float[Array, ' B']:

@@ -166,11 +166,11 @@ def steps(workdir: pathlib.Path) -> list[int]:
     return sorted(manager.all_steps())
 
 
-def best_step(workdir: pathlib.Path) -> int:
+def best_step(workdir: pathlib.Path) -> int | None:
   """The step whose `best_metric` is least among those kept.
 
-  Raises:
-    UserError: no checkpoint, or none with such a figure.
+  None where no checkpoint has that figure: a run that was stopped before its
+  first evaluation, or one without a best metric.
   """
   found = {}
   if steps(workdir):
@@ -178,10 +178,13 @@ def best_step(workdir: pathlib.Path) -> int:
       for step in manager.all_steps():
         found[step] = _badness(manager.metrics(step) or {})
   if not found or math.isinf(min(found.values())):
-    raise errors.UserError(
-      f'{workdir} has no checkpoint with training.best_metric'
-    )
+    return None
   return min(found, key=lambda step: (found[step], -step))
+
+
+def latest_step(workdir: pathlib.Path) -> int:
+  """The step of the last checkpoint; raises UserError if there is none."""
+  return _existing(workdir, steps(workdir), None)
 
 
 def restore_params(

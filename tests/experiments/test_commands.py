@@ -1,0 +1,249 @@
+"""The commands as a person types them: results, and words on mistakes."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import lvdecode
+
+ROOT = pathlib.Path(__file__).parents[2]
+QUICK = '--config=configs/quickstart.py:quick'
+SHORT = (
+  QUICK,
+  '--config.training.steps=4',
+  '--config.training.evaluate_every=2',
+  '--config.training.checkpoint_every=2',
+  '--config.objective.beta.steps=2',
+)
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory):
+  """One device, and the data prepared once for all commands here."""
+  kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  return kept | {
+    'TFDS_DATA_DIR': str(tmp_path_factory.mktemp('tfds')),
+    'XDG_CACHE_HOME': str(tmp_path_factory.mktemp('cache')),
+  }
+
+
+@pytest.fixture(scope='module')
+def start(environment):
+  def start(command, *flags):
+    return subprocess.Popen(
+      [sys.executable, '-m', f'experiments.{command}', *map(str, flags)],
+      cwd=ROOT,
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  return start
+
+
+@pytest.fixture(scope='module')
+def call(start):
+  def call(command, *flags):
+    process = start(command, *flags)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+  return call
+
+
+@pytest.fixture(scope='module')
+def workdir(call, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('commands') / 'run'
+  code, out, err = call('run', *SHORT, f'--workdir={folder}')
+  assert code == 0, err
+  assert str(folder / 'curves.png') in out
+  return folder
+
+
+def one_line(result, *words):
+  """The mistake is named in a line, with exit code 2 and nothing else."""
+  code, out, err = result
+  assert code == 2, err
+  assert err.startswith('error: ') and err.count('\n') == 1, err
+  assert not out
+  for word in words:
+    assert word in err
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    ((QUICK, '--config.model.decoder.layer=3'), ['layer', '"layers"']),
+    ((QUICK, '--config.model.decoder.heads=3'), ['heads = 3', 'width = 32']),
+  ],
+)
+def test_a_mistake_in_a_flag_is_one_line(call, flags, words):
+  one_line(call('run', *flags, '--workdir=/nowhere'), *words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    ((QUICK, '--config.modle.x=3'), ['modle', '"model"']),
+    ((QUICK, '--config.model.decoder.heads=a'), ['heads', "'a'"]),
+    ((QUICK, "--config.model.injection.points=('inptu',)"), ["'input'"]),
+    (('--config=configs/quickstart.py:fast',), ['fast', 'quick']),
+    (('--config=configs/nothing.py',), ['configs/nothing.py']),
+    ((), ['--config is missing']),
+    ((QUICK, '--workdir='), ['--workdir is missing']),
+    ((QUICK, 'words'), ["'words'"]),
+    ((QUICK, '--stepz=3'), ['stepz']),
+    (('--config=configs/text_files.py',), ['data.path']),
+    (
+      ('--config=configs/text_files.py', '--config.data.path=/no/such.txt'),
+      ['/no/such.txt'],
+    ),
+  ],
+)
+def test_more_mistakes_in_flags(call, flags, words):
+  one_line(call('run', '--workdir=/nowhere', *flags), *words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'content', 'words'),
+  [
+    ('empty.txt', b'', ['empty.txt']),
+    ('latin.txt', 'ok\ncaf\u00e9\n'.encode('latin-1'), ['latin.txt:2', 'UTF-8']),
+    ('rows.tsv', b'good\tfine\nno label here\n', ['rows.tsv:2']),
+    ('rows.jsonl', b'{"text": "a"}\n{"text": \n', ['rows.jsonl:2']),
+    ('field.jsonl', b'{"body": "a"}\n', ['field.jsonl:1', 'text']),
+  ],
+)
+def test_a_mistake_in_the_data_names_file_and_line(
+  call, tmp_path, name, content, words
+):
+  path = tmp_path / name
+  path.write_bytes(content)
+  flags = (
+    '--config=configs/text_files.py:quick',
+    f'--config.data.path={path}',
+    f'--workdir={tmp_path}/run',
+  )
+  one_line(call('run', *flags), *words)
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_shows_what_would_run_and_leaves_nothing(call, tmp_path):
+  folder = tmp_path / 'run'
+  code, out, _ = call('run', *SHORT, f'--workdir={folder}', '--dry_run')
+  assert code == 0
+  settings, _ = json.JSONDecoder().raw_decode(out)
+  assert settings['training']['steps'] == 4
+  assert 'decoder/wte' in out and 'tokens int32[16, 24]' in out
+  assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_the_figures_are_printed_and_stored(call, workdir):
+  code, out, err = call(
+    'evaluate', f'--workdir={workdir}', '--samples=2', '--split=validation'
+  )
+  assert code == 0, err
+  figures = json.loads((workdir / 'evaluation' / 'validation.json').read_text())
+  assert figures['samples'] == 2 and figures['split'] == 'validation'
+  assert figures['negative_elbo'] == pytest.approx(
+    figures['kl'] + figures['reconstruction_nll']
+  )
+  assert f'{figures["kl"]:.2f}' in out and 'nats per sequence' in out
+
+
+@pytest.mark.slow
+def test_texts_are_written_as_json_and_repeat_with_the_seed(call, workdir):
+  flags = (f'--workdir={workdir}', '--num=3', '--format=json')
+  code, out, err = call('sample', *flags, '--mode=prior', '--seed=1')
+  assert code == 0, err
+  assert len([json.loads(line)['sample'] for line in out.splitlines()]) == 3
+  assert call('sample', *flags, '--mode=prior', '--seed=1')[1] == out
+  assert call('sample', *flags, '--mode=prior', '--seed=2')[1] != out
+
+
+@pytest.mark.slow
+def test_texts_may_come_from_flags_and_files(call, workdir, tmp_path):
+  path = tmp_path / 'texts.txt'
+  path.write_text('the soup was good .\n\nthe soup was bad .\n')
+  flags = (f'--workdir={workdir}', '--format=json')
+  _, out, _ = call('sample', *flags, '--mode=reconstruct', f'--input={path}')
+  texts = [json.loads(line)['text'] for line in out.splitlines()]
+  assert texts == ['the soup was good .', 'the soup was bad .']
+  _, out, _ = call(
+    'sample',
+    *flags,
+    '--mode=interpolate',
+    '--num=5',
+    *(f'--text={text}' for text in texts),
+  )
+  assert len(out.splitlines()) == 1 + 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('command', 'flags', 'words'),
+  [
+    ('evaluate', ['--split=dev'], ["'dev'", 'validation']),
+    ('evaluate', ['--samples=0'], ['samples = 0']),
+    ('evaluate', ['--step=3'], ['step 3', '2, 4']),
+    ('sample', ['--mode=prio'], ["'prior'"]),
+    ('sample', ['--temperature=0'], ['temperature = 0', 'greedy']),
+    ('sample', ['--top_p=2'], ['top_p = 2']),
+    ('sample', ['--mode=interpolate', '--text=a'], ['exactly 2']),
+    ('sample', ['--mode=reconstruct', '--text=zzz'], ["'zzz'", 'vocabulary']),
+    ('sample', ['--mode=reconstruct', '--input=/no.txt'], ['/no.txt']),
+  ],
+)
+def test_mistakes_with_a_trained_model(call, workdir, command, flags, words):
+  one_line(call(command, f'--workdir={workdir}', *flags), *words)
+
+
+@pytest.mark.slow
+def test_other_settings_are_refused_by_name(call, workdir):
+  flags = (*SHORT, f'--workdir={workdir}', '--config.model.latent_size=9')
+  one_line(call('run', *flags), 'model.latent_size', '8', '9')
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_in_the_same_bits(call, start, environment, tmp_path):
+  """SIGKILL at several moments, the same command again each time."""
+  flags = (QUICK, '--config.training.steps=40')
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  assert call('run', *flags, f'--workdir={whole}')[0] == 0
+  for after in (1, 2, 3):  # checkpoints and lines, in whatever state they are
+    process = start('run', *flags, f'--workdir={killed}')
+    deadline = time.monotonic() + 120
+    log = killed / 'metrics.jsonl'
+    while process.poll() is None and time.monotonic() < deadline:
+      if log.exists() and len(log.read_text().splitlines()) >= 2 * after:
+        break
+      time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  code, _, err = call('run', *flags, f'--workdir={killed}')
+  assert code == 0, err
+  one, other = (
+    lvdecode.load(folder, step=40).params for folder in (whole, killed)
+  )
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+  metrics = [
+    [
+      {k: v for k, v in json.loads(line).items() if 'second' not in k}
+      for line in (folder / 'metrics.jsonl').read_text().splitlines()
+    ]
+    for folder in (whole, killed)
+  ]
+  assert metrics[0] == metrics[1]

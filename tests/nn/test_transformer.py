@@ -1,0 +1,67 @@
+"""GPT-2's block against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy_gpt2
+import tiny
+
+from lvdecode.nn import attention
+from lvdecode.nn import transformer
+
+B, T, D = tiny.BATCH, tiny.LENGTH, tiny.WIDTH
+
+
+def make(dropout):
+  return transformer.Block(
+    tiny.HEADS, D, tiny.LAYERS, dropout, 1e-5, jnp.dtype('float32')
+  )
+
+
+# Small inputs, so that a wrong epsilon shows.
+X = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, D), scale=0.01))
+MASK = attention.causal(T)
+PARAMS = tiny.random_params(
+  jax.eval_shape(make(0.0).init, jax.random.key(0), X, MASK)['params']
+)
+
+
+def test_block_is_that_of_the_equations():
+  params = jax.tree.map(lambda p: np.asarray(p, np.float64), PARAMS)
+  mask = np.tril(np.ones((T, T), bool))
+  expected = [
+    numpy_gpt2.block(params, np.asarray(x, np.float64), mask, tiny.HEADS)
+    for x in X
+  ]
+  got = make(0.0).apply({'params': PARAMS}, X, MASK)
+  np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_mlp_has_the_tanh_gelu():
+  mlp = transformer.MLP(D, tiny.LAYERS, jnp.dtype('float32'))
+  p = jax.tree.map(lambda p: np.asarray(p, np.float64), PARAMS['mlp'])
+  x = 200 * np.asarray(X, np.float64)
+  hidden = numpy_gpt2.gelu(numpy_gpt2.dense(p['c_fc'], x))
+  expected = numpy_gpt2.dense(p['c_proj'], hidden)
+  got = mlp.apply({'params': PARAMS['mlp']}, jnp.asarray(x, jnp.float32))
+  # The exact gelu differs by more than this.
+  np.testing.assert_allclose(got, expected, atol=5e-5)
+
+
+def test_dropout_only_when_it_is_asked_for():
+  block = make(0.5)
+  silent = block.apply({'params': PARAMS}, X, MASK)
+  np.testing.assert_array_equal(
+    silent, make(0.0).apply({'params': PARAMS}, X, MASK)
+  )
+  loud = block.apply(
+    {'params': PARAMS},
+    X,
+    MASK,
+    None,
+    False,
+    rngs={'dropout': jax.random.key(0)},
+  )
+  # Either branch falls silent now and then, the residual stream never.
+  assert jnp.isfinite(loud).all()
+  assert (jnp.abs(loud - silent).max((1, 2)) > 1e-3).all()

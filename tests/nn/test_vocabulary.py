@@ -1,0 +1,122 @@
+"""The vocabulary loss in chunks is the whole one, and stays in chunks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lvdecode.nn import vocabulary
+
+B, T, D = 2, 5, 4
+
+
+def random(*shape, seed=0):
+  values = np.random.default_rng((seed, *shape)).normal(size=shape)
+  return jnp.asarray(values, jnp.float32)
+
+
+def arguments(vocab_size):
+  """hidden, embedding, shift [B, V], fusion's kernel and shift; targets."""
+  differentiable = (
+    random(B, T, D),
+    random(vocab_size, D),
+    random(B, vocab_size),
+    random(D, D),
+    random(B, D),
+  )
+  rng = np.random.default_rng(0)
+  targets = rng.integers(0, vocab_size, (B, T))
+  targets[0, 0], targets[-1, -1] = 0, vocab_size - 1
+  return differentiable, jnp.asarray(targets)
+
+
+def ours(hidden, embedding, shift, kernel, fused, targets, max_bytes):
+  head = vocabulary.Head(embedding, vocabulary.Fusion(kernel, fused), shift)
+  return vocabulary.token_nll(head, hidden, targets, max_bytes)
+
+
+def theirs(hidden, embedding, shift, kernel, fused, targets):
+  hidden = jnp.tanh(hidden @ kernel + fused[:, None, :])
+  scores = hidden @ embedding.T + shift[:, None, :]
+  return optax.softmax_cross_entropy_with_integer_labels(scores, targets)
+
+
+# Weighted, so that every position has a gradient of its own.
+WEIGHTS = random(B, T, seed=9)
+
+
+@pytest.mark.parametrize(
+  ('vocab_size', 'positions'),
+  [(11, 1), (11, 2), (11, 3), (11, 4), (11, 5), (11, 100), (50257, 2)],
+)
+def test_value_and_gradient_are_optaxs(vocab_size, positions):
+  differentiable, targets = arguments(vocab_size)
+  max_bytes = 4 * B * vocab_size * positions
+
+  def run(nll, *rest):
+    def total(*values):
+      each = nll(*values, targets, *rest)
+      return jnp.sum(each * WEIGHTS), each
+
+    grad = jax.grad(total, argnums=range(5), has_aux=True)
+    return jax.jit(grad)(*differentiable)
+
+  for got, expected in zip(
+    jax.tree.leaves(run(ours, max_bytes)),
+    jax.tree.leaves(run(theirs)),
+    strict=True,
+  ):
+    np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def sizes(jaxpr):
+  """Elements of every value that a program makes, loops' insides included."""
+  for equation in jaxpr.eqns:
+    yield from (v.aval.size for v in equation.outvars)
+    for inner in jax.tree.leaves(
+      equation.params, is_leaf=lambda x: hasattr(x, 'eqns')
+    ):
+      if hasattr(inner, 'eqns'):
+        yield from sizes(inner)
+
+
+@pytest.mark.parametrize(
+  ('max_bytes', 'chunked'),
+  [(1, True), (2 * 4 * B * 50257, True), (2**30, False)],
+)
+def test_logits_of_the_whole_batch_exist_only_where_they_may(
+  max_bytes, chunked
+):
+  vocab_size = 50257
+  differentiable, targets = arguments(vocab_size)
+
+  def total(*values):
+    return jnp.sum(ours(*values, targets, max_bytes))
+
+  program = jax.make_jaxpr(jax.grad(total, argnums=range(5)))(*differentiable)
+  largest = max(sizes(program.jaxpr))
+  if chunked:
+    assert largest <= max(max_bytes // 4, D * vocab_size, B * vocab_size)
+  else:
+    assert largest >= B * T * vocab_size
+
+
+def test_bfloat16_states_give_float32_losses():
+  differentiable, targets = arguments(11)
+  exact = ours(*differentiable, targets, 2**20)
+  hidden = differentiable[0].astype(jnp.bfloat16)
+  for max_bytes in (1, 2**20):
+    nll = ours(hidden, *differentiable[1:], targets, max_bytes)
+    assert nll.dtype == jnp.float32
+    np.testing.assert_allclose(nll, exact, atol=0.1)
+
+
+def test_a_head_without_holes_is_a_tied_embedding():
+  hidden, embedding = random(B, T, D), random(11, D)
+  head = vocabulary.Head(embedding, None, None)
+  np.testing.assert_allclose(
+    vocabulary.logits(head, hidden),
+    np.einsum('btd,vd->btv', hidden, embedding),
+    atol=1e-5,
+  )

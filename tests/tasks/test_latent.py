@@ -1,0 +1,268 @@
+"""The latent task's loss is -ELBO, and only what it should moves it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy_gpt2
+import pytest
+import tiny
+
+from lvdecode import errors
+from lvdecode.tasks import latent
+from lvdecode.text import pipeline
+
+BATCH = tiny.batch()
+# Every point at once: what moves one of them moves the loss.
+MODEL = tiny.model(points=('input', 'memory', 'softmax'), memory_score=-1.0)
+PLAIN = tiny.model(points=())
+
+
+@functools.partial(jax.jit, static_argnames=('task', 'axis_name'))
+def loss(task, batch, streams, axis_name=None):
+  return task.loss(tiny.params(task.model), batch, streams, axis_name)
+
+
+def keys_by_hand(name_crc, step=0):
+  """Of each example, from the root: step, then purpose, then place."""
+  key = jax.random.fold_in(jax.random.key(7), step)
+  key = jax.random.fold_in(key, name_crc)
+  return [jax.random.fold_in(key, place) for place in range(3)]
+
+
+def by_hand(nats=0.0, beta=1.0):
+  """nll, kl [3, Z] and the loss of BATCH, an example at a time in NumPy."""
+  params = tiny.params(MODEL)
+  visible = np.asarray(BATCH.tokens) != tiny.PAD
+  q = tiny.apply(
+    MODEL, params, BATCH.tokens, jnp.asarray(visible), method='encode'
+  )
+  mean, logvar = np.asarray(q.mean, np.float64), np.asarray(q.logvar)
+  # crc32(b'latent')
+  noise = [
+    jax.random.normal(key, (tiny.LATENT,)) for key in keys_by_hand(0x6CF1FD73)
+  ]
+  z = jnp.asarray(mean + np.exp(logvar / 2) * np.stack(noise), jnp.float32)
+  scores = tiny.logits(MODEL, params, BATCH.tokens[:, :-1], z)
+  log_p = numpy_gpt2.log_softmax(np.asarray(scores, np.float64))
+  nll = np.zeros(3)
+  for b, size in enumerate((7, 5, 3)):
+    for t in range(1, size):  # every word and EOS; not BOS, not padding
+      nll[b] -= log_p[b, t - 1, BATCH.tokens[b, t]]
+  kl = 0.5 * (mean**2 + np.exp(logvar) - logvar - 1)
+  return nll, kl
+
+
+def test_loss_at_beta_one_is_minus_the_elbo():
+  nll, kl = by_hand()
+  total, metrics = loss(tiny.task(MODEL), BATCH, tiny.streams())
+  np.testing.assert_allclose(total, (nll + kl.sum(1)).sum(), rtol=1e-5)
+  assert set(metrics) == {'loss', 'nll', 'kl', 'negative_elbo', 'beta'}
+  for name, values in {
+    'loss': nll + kl.sum(1),
+    'nll': nll,
+    'kl': kl.sum(1),
+    'negative_elbo': nll + kl.sum(1),
+    'beta': np.ones(3),
+  }.items():
+    np.testing.assert_allclose(metrics[name].total, values.sum(), rtol=1e-5)
+    assert metrics[name].weight == 3
+
+
+@pytest.mark.parametrize('beta', [0.0, 0.3])
+def test_beta_weighs_the_kl_alone(beta):
+  nll, kl = by_hand()
+  total, metrics = loss(tiny.task(MODEL, beta=beta), BATCH, tiny.streams())
+  np.testing.assert_allclose(total, (nll + beta * kl.sum(1)).sum(), rtol=1e-5)
+  elbo = (nll + kl.sum(1)).sum()
+  np.testing.assert_allclose(metrics['negative_elbo'].total, elbo, rtol=1e-5)
+
+
+def test_free_bits_charge_the_loss_and_no_metric():
+  nll, kl = by_hand()
+  free = float(np.median(kl.sum(1)))
+  task = tiny.task(MODEL, beta=0.5, free_bits='total', nats=free)
+  total, metrics = loss(task, BATCH, tiny.streams())
+  expected = nll + 0.5 * np.maximum(kl.sum(1), free)
+  np.testing.assert_allclose(total, expected.sum(), rtol=1e-5)
+  np.testing.assert_allclose(metrics['kl'].total, kl.sum(), rtol=1e-5)
+
+
+def padded(batch, columns=0, rows=0):
+  """More padding, and rows that are copies with weights of 0."""
+  tokens = np.pad(
+    batch.tokens, ((0, 0), (0, columns)), constant_values=tiny.PAD
+  )
+  weights = np.pad(batch.weights, ((0, rows), (0, columns)))
+  tokens = np.concatenate([tokens, np.repeat(tokens[:1], rows, axis=0)])
+  return pipeline.Batch(jnp.asarray(tokens), jnp.asarray(weights))
+
+
+@pytest.mark.parametrize('free_bits', ['total', 'dim_batch'])
+@pytest.mark.parametrize('kind', ['own', 'decoder'])
+def test_padding_and_fillers_move_nothing(kind, free_bits):
+  model = tiny.model(encoder=tiny.encoder_settings(kind=kind))
+  task = tiny.task(
+    model, beta=0.5, free_bits=free_bits, nats=1.0, word_dropout=0.4
+  )
+  before = loss(task, BATCH, tiny.streams())
+  after = loss(task, padded(BATCH, columns=3, rows=2), tiny.streams(5))
+  for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_devices_together_have_the_loss_of_one():
+  batch = tiny.batch((7, 5, 3, 6, 7, 4, 5, 3), seed=1)
+  batch = batch._replace(weights=batch.weights.at[7].set(0))
+  task = tiny.task(
+    MODEL, beta=0.5, free_bits='dim_batch', nats=2.0, word_dropout=0.4
+  )
+  one = loss(task, batch, tiny.streams(8))
+
+  def shard(batch, place):
+    streams = tiny.streams(2)._replace(place=place)
+    part = task.loss(tiny.params(MODEL), batch, streams, 'batch')
+    return jax.lax.psum(part, 'batch')
+
+  many = jax.pmap(shard, axis_name='batch', devices=jax.devices()[:4])(
+    jax.tree.map(lambda x: x.reshape(4, 2, -1), batch),
+    jnp.arange(8).reshape(4, 2),
+  )
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+    np.testing.assert_allclose(np.full(4, a), b, rtol=1e-5)
+
+
+def test_dropout_and_noise_change_with_the_step():
+  sizes = tiny.decoder_settings(dropout=0.5)
+  model = tiny.model(decoder=sizes)
+  first, again, later = (
+    loss(tiny.task(model), BATCH, tiny.streams(step=s))[1] for s in (0, 0, 1)
+  )
+  assert first['nll'].total == again['nll'].total != later['nll'].total
+  # The encoder has no dropout, so that the KL tells that q is the same ...
+  assert first['kl'].total == later['kl'].total
+  # ... and evaluation has none at all.
+  evaluated = evaluate(tiny.task(model), BATCH, tiny.keys())
+  silent = evaluate(tiny.task(tiny.model()), BATCH, tiny.keys())
+  np.testing.assert_array_equal(evaluated['nll'], silent['nll'])
+
+
+@functools.partial(jax.jit, static_argnames='task')
+def evaluate(task, batch, keys):
+  return task.evaluate(tiny.params(task.model), batch, keys)
+
+
+def test_evaluation_is_per_example_and_knows_no_batch_mates():
+  task = tiny.task(MODEL)
+  figures = evaluate(task, BATCH, tiny.keys())
+  nll, _ = (figures['nll'], figures['kl'])
+  assert nll.shape == (3,)
+  np.testing.assert_allclose(
+    figures['negative_elbo'], nll + figures['kl'], rtol=1e-6
+  )
+  others = tiny.batch((4, 5, 7), seed=5)
+  mixed = jax.tree.map(lambda a, b: b.at[1].set(a[1]), BATCH, others)
+  keys = tiny.keys(seed=3).at[1].set(tiny.keys()[1])
+  again = evaluate(task, mixed, keys)
+  for name, values in figures.items():
+    np.testing.assert_allclose(values[1], again[name][1], atol=1e-5)
+    assert (jnp.abs(values - again[name])[jnp.array([0, 2])] > 1e-4).any()
+
+
+@functools.partial(jax.jit, static_argnames=('task', 'samples'))
+def log_weights(task, batch, keys, samples):
+  return task.log_weights(tiny.params(task.model), batch, keys, samples)
+
+
+def test_log_weights_are_those_of_the_samples():
+  task, params = tiny.task(MODEL), tiny.params(MODEL)
+  weights = log_weights(task, BATCH, tiny.keys(), 3)
+  q = task.encode(params, BATCH)
+  assert weights.shape == (3, 3)
+  for k in range(3):
+    keys = [jax.random.fold_in(key, k) for key in tiny.keys()]
+    noise = jnp.stack([jax.random.normal(key, (3,)) for key in keys])
+    z = q.sample(noise)
+    log_p = -task.nll(params, BATCH, z)
+    log_prior = -0.5 * jnp.sum(z**2 + jnp.log(2 * jnp.pi), axis=-1)
+    log_q = -0.5 * jnp.sum(noise**2 + q.logvar + jnp.log(2 * jnp.pi), axis=-1)
+    expected = log_p + log_prior - log_q
+    np.testing.assert_allclose(weights[k], expected, rtol=1e-4)
+
+
+def test_log_weights_of_a_text_depend_neither_on_its_batch_nor_on_k():
+  task = tiny.task(MODEL)
+  few = log_weights(task, BATCH, tiny.keys(), 3)
+  many = log_weights(task, BATCH, tiny.keys(), 5)
+  np.testing.assert_allclose(few, many[:3], rtol=1e-5)
+  mates = tiny.batch((4, 5, 7), seed=5)
+  mixed = jax.tree.map(lambda a, b: b.at[1].set(a[1]), BATCH, mates)
+  keys = tiny.keys(seed=3).at[1].set(tiny.keys()[1])
+  np.testing.assert_allclose(
+    log_weights(task, mixed, keys, 3)[:, 1], few[:, 1], rtol=1e-5
+  )
+
+
+def test_without_points_it_is_the_plain_language_model():
+  task = tiny.task(PLAIN)
+  params = tiny.params(PLAIN)
+  assert set(params) == {'decoder'}
+  total, metrics = loss(task, BATCH, tiny.streams())
+  assert metrics['kl'].total == 0
+  exact = jax.tree.map(lambda p: np.asarray(p, np.float64), params['decoder'])
+  expected = 0.0
+  for tokens, size in zip(BATCH.tokens, (7, 5, 3), strict=True):
+    told = np.asarray(tokens[: size - 1])
+    hidden = numpy_gpt2.hidden_states(exact, told, tiny.HEADS)
+    log_p = numpy_gpt2.log_softmax(hidden @ exact['wte']['embedding'].T)
+    expected -= log_p[np.arange(size - 1), tokens[1:size]].sum()
+  np.testing.assert_allclose(total, expected, rtol=1e-5)
+  figures = evaluate(task, BATCH, tiny.keys())
+  np.testing.assert_allclose(figures['nll'].sum(), expected, rtol=1e-5)
+  assert not figures['kl'].any()
+  np.testing.assert_array_equal(figures['negative_elbo'], figures['nll'])
+  weights = log_weights(task, BATCH, tiny.keys(), 2)
+  np.testing.assert_allclose(weights, -figures['nll'][None].repeat(2, 0))
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.3, 0.8])
+def test_word_dropout_hides_the_rate_but_never_bos(rate):
+  tokens = jnp.full((50, 40), 5).at[:, 0].set(tiny.BOS)
+  told = latent.hide_words(tokens, tiny.keys(50), rate, tiny.HIDDEN)
+  assert (told[:, 0] == tiny.BOS).all()
+  hidden = told == tiny.HIDDEN
+  assert (told[:, 1:][~hidden[:, 1:]] == 5).all()
+  assert abs(hidden[:, 1:].mean() - rate) <= (0.04 if rate else 0)
+  if rate:
+    assert len(np.unique(hidden, axis=0)) == 50  # each row its own
+
+
+def test_word_dropout_hides_from_the_decoder_not_from_the_encoder():
+  plain, half, again = (
+    loss(tiny.task(MODEL, word_dropout=rate), BATCH, tiny.streams())[1]
+    for rate in (0.0, 0.5, 0.5)
+  )
+  assert plain['nll'].total != half['nll'].total == again['nll'].total
+  assert plain['kl'].total == half['kl'].total
+
+
+def test_visible_is_bos_and_targets_and_fillers_are_not_real():
+  batch = padded(BATCH, rows=1)
+  expected = np.asarray(BATCH.tokens) != tiny.PAD
+  np.testing.assert_array_equal(latent.visible(batch)[:3], expected)
+  # Something stays visible, so that no row divides by zero.
+  assert latent.visible(batch)[3].sum() == 1
+  np.testing.assert_array_equal(latent.real_examples(batch), [1, 1, 1, 0])
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'word_dropout': 1.0}, 'objective.word_dropout = 1.0'),
+    ({'logits_mib': 0}, 'objective.logits_mib = 0: it must be at least 1'),
+  ],
+)
+def test_objectives_that_cannot_be_are_refused(changes, message):
+  with pytest.raises(errors.UserError, match=message):
+    tiny.objective(**changes)

@@ -1,0 +1,149 @@
+"""Tiny models, batches and parameters that every test builds on."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lvdecode.latent import bounds
+from lvdecode.latent import injection
+from lvdecode.latent import vae
+from lvdecode.nn import vocabulary
+from lvdecode.tasks import latent
+from lvdecode.text import pipeline
+from lvdecode.training import randomness
+from lvdecode.training import schedules
+
+PAD, BOS, EOS, HIDDEN = 0, 1, 2, 3
+VOCAB, LAYERS, HEADS, WIDTH, POSITIONS, LATENT = 13, 2, 2, 16, 12, 3
+BATCH, LENGTH = 3, 7
+
+
+def random_params(shapes, seed=0):
+  """Numbers in every leaf, biases and zero-initialised ones included.
+
+  Large enough that no part of a network is silent; far faster than an init.
+  """
+  rng = np.random.default_rng(seed)
+
+  def leaf(path, shape):
+    name = jax.tree_util.keystr(path)
+    values = rng.normal(size=shape.shape, scale=0.3).astype(np.float32)
+    return jnp.asarray(values + 1 if re.search('scale', name) else values)
+
+  # Numbers, not tracers, even where a test asks while it is being traced.
+  with jax.ensure_compile_time_eval():
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def injection_settings(points=('input',), **changes):
+  chosen = dict(
+    points=points,
+    init='normal',
+    memory_slots=2,
+    memory_layers=(),
+    memory_tied=False,
+    memory_score=None,
+    softmax_rank=0,
+  )
+  return injection.InjectionSettings(**{**chosen, **changes})
+
+
+def decoder_settings(**changes):
+  chosen = dict(
+    layers=LAYERS, heads=HEADS, width=WIDTH, positions=POSITIONS, dropout=0.0
+  )
+  return vae.DecoderSettings(**{**chosen, **changes})
+
+
+def encoder_settings(**changes):
+  chosen = dict(
+    kind='own',
+    layers=1,
+    heads=HEADS,
+    width=WIDTH,
+    dropout=0.0,
+    pooling='attention',
+  )
+  return vae.EncoderSettings(**{**chosen, **changes})
+
+
+def model_settings(
+  points=('input',), encoder=None, decoder=None, dtype='float32', **changes
+):
+  return vae.ModelSettings(
+    decoder=decoder or decoder_settings(),
+    encoder=encoder or encoder_settings(),
+    injection=injection_settings(points, **changes),
+    latent_size=LATENT,
+    dtype=dtype,
+  )
+
+
+def model(*args, **kwargs):
+  return vae.VAE(model_settings(*args, **kwargs), VOCAB)
+
+
+def objective(
+  beta=1.0, free_bits='none', nats=0.0, word_dropout=0.0, logits_mib=1
+):
+  return latent.ObjectiveSettings(
+    beta=schedules.ScheduleSettings(
+      kind='constant', start=0.0, end=beta, steps=1, cycles=1, ratio=1.0
+    ),
+    free_bits=bounds.FreeBitsSettings(kind=free_bits, nats=nats),
+    word_dropout=word_dropout,
+    logits_mib=logits_mib,
+  )
+
+
+def task(vae_model=None, **changes):
+  return latent.LatentTask(vae_model or model(), objective(**changes), HIDDEN)
+
+
+@functools.cache
+def params(vae_model):
+  """Random numbers for a `vae.VAE`."""
+  return random_params(jax.eval_shape(task(vae_model).init, jax.random.key(0)))
+
+
+def batch(sizes=(7, 5, 3), length=LENGTH, seed=0):
+  """Rows of `sizes` tokens, BOS and EOS counted, padded to `length`."""
+  rng = np.random.default_rng(seed)
+  tokens = np.full((len(sizes), length), PAD, np.int32)
+  weights = np.zeros((len(sizes), length), np.float32)
+  for row, size in enumerate(sizes):
+    words = rng.integers(4, VOCAB, size - 2)
+    tokens[row, :size] = [BOS, *words, EOS]
+    weights[row, 1:size] = 1
+  return pipeline.Batch(jnp.asarray(tokens), jnp.asarray(weights))
+
+
+def latents(count=BATCH, seed=0):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(size=(count, LATENT)), jnp.float32)
+
+
+def keys(count=BATCH, seed=0):
+  return jax.random.split(jax.random.key(seed), count)
+
+
+def streams(count=BATCH, step=0, first=0):
+  return randomness.Streams(jax.random.key(7), step, first + jnp.arange(count))
+
+
+def apply(vae_model, values, *args, method):
+  return vae_model.apply({'params': values}, *args, method=method)
+
+
+def logits(vae_model, values, tokens, z):
+  """Of every position, [B, T, V], through the whole decoder."""
+
+  def scores(bound, tokens, z):
+    injected = bound.inject(z)
+    hidden = bound.decoder(tokens, injected)
+    return vocabulary.logits(bound.decoder.head(injected), hidden)
+
+  return apply(vae_model, values, tokens, z, method=scores)
