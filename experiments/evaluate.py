@@ -1,6 +1,6 @@
 """Prints and stores the figures of a trained model on a split.
 
-  python -m experiments.evaluate --workdir=runs/a --split=test --samples=100
+python -m experiments.evaluate --workdir=runs/a --split=test --samples=100
 """
 
 import json

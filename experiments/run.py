@@ -1,6 +1,6 @@
 """Trains a model, or goes on where its workdir stopped.
 
-  python -m experiments.run --config=configs/quickstart.py --workdir=runs/a
+python -m experiments.run --config=configs/quickstart.py --workdir=runs/a
 """
 
 import json
@@ -73,9 +73,7 @@ def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
     corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
     _describe(corpus, settings)
     task = settings_lib.build_task(settings, tokenizer)
-    data = pipeline.train_batches(
-      corpus, settings.pipeline, settings.seed
-    )
+    data = pipeline.train_batches(corpus, settings.pipeline, settings.seed)
     try:
       state = loop.run(
         task=task,

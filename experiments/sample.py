@@ -1,7 +1,7 @@
 """Writes texts with a trained model: new ones, copies, or a way between two.
 
-  python -m experiments.sample --workdir=runs/a --mode=prior --num=4
-  python -m experiments.sample --workdir=runs/a --mode=reconstruct --text="…"
+python -m experiments.sample --workdir=runs/a --mode=prior --num=4
+python -m experiments.sample --workdir=runs/a --mode=reconstruct --text="…"
 """
 
 import json
@@ -37,9 +37,7 @@ def main() -> None:
   errors.one_of('--mode', _MODE.value, _MODES)
   errors.one_of('--format', _FORMAT.value, ('text', 'json'))
   errors.at_least('--num', _NUM.value, 1)
-  method = _METHOD.value or (
-    'sample' if _MODE.value == 'prior' else 'greedy'
-  )
+  method = _METHOD.value or ('sample' if _MODE.value == 'prior' else 'greedy')
   rules = sampling.Rules(
     method=method,
     temperature=_TEMPERATURE.value,

@@ -31,7 +31,9 @@ def at_least(key: str, value: int | float, least: int | float) -> None:
     raise UserError(f'{key} = {value}: it must be at least {least}')
 
 
-def between(key: str, value: int | float, least: int | float, below: int | float) -> None:
+def between(
+  key: str, value: int | float, least: int | float, below: int | float
+) -> None:
   """Refuses a number outside [least, below)."""
   if not least <= value < below:
     raise UserError(f'{key} = {value}: it must be in [{least}, {below})')

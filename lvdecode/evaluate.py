@@ -123,8 +123,9 @@ def evaluate(
   neighbour[circle] = np.roll(circle, 1)
   size = texts['z'].shape[1]
   samples = samples if size else 1
-  other = {key: np.zeros(count) for key in ('shuffled', 'zeroed', 'iw')}
-  for batch, rows in batches():
+  # Without a latent nothing can be shuffled, zeroed or tightened.
+  other = {key: texts['nll'].copy() for key in ('shuffled', 'zeroed', 'iw')}
+  for batch, rows in batches() if size else ():
     real = rows >= 0
     z = texts['z'][neighbour[rows]]
     keys = _keys(seed + 1, rows)
@@ -136,7 +137,9 @@ def evaluate(
     ):
       other[key][rows[real]] = np.asarray(values)[real]
     advance(int(real.sum()))
-  q = gaussian.Gaussian(texts['mean'], texts['logvar'])
+  q = gaussian.Gaussian(
+    jnp.asarray(texts['mean']), jnp.asarray(texts['logvar'])
+  )
   return Report(
     texts=count,
     tokens=int(np.sum(corpus.lengths.astype(np.int64) - 1)),

@@ -67,11 +67,11 @@ def curves(workdir: pathlib.Path) -> mpl_figure.Figure:
     axes.grid(alpha=0.3)
   picture.suptitle(workdir.name)
   # One legend for all panels, outside, where it covers no curve.
-  lines = {
+  drawn = {
     line.get_label(): line for axes in picture.axes for line in axes.lines
   }
   picture.legend(
-    handles=list(lines.values()),
+    handles=list(drawn.values()),
     loc='outside upper right',
     ncols=2,
     frameon=False,
@@ -110,7 +110,8 @@ def latent_map(
   plot = picture.subplots()
   # All groups in one call, so that none is drawn over the others.
   plot.scatter(
-    *places.T,
+    places[:, 0],
+    places[:, 1],
     s=9,
     alpha=0.7,
     linewidths=0,

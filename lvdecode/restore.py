@@ -97,8 +97,9 @@ class Model:
       _encode(self.task, self.params, batch)
       for batch, _ in self._batches(texts)
     ]
-    mean, logvar = (np.concatenate(x) for x in zip(*parts, strict=True))
-    return gaussian.Gaussian(mean[: len(texts)], logvar[: len(texts)])
+    return jax.tree.map(
+      lambda *leaves: np.concatenate(leaves)[: len(texts)], *parts
+    )
 
   def decode(
     self,
@@ -119,8 +120,7 @@ class Model:
     z = np.asarray(z, np.float32)
     if z.ndim != 2 or z.shape[1] != self.latent_size:
       raise errors.UserError(
-        f'z has the shape {z.shape}: this model decodes [n, '
-        f'{self.latent_size}]'
+        f'z has the shape {z.shape}: this model decodes [n, {self.latent_size}]'
       )
     texts = []
     for first in range(0, len(z), _ROWS):

@@ -78,10 +78,9 @@ def build_task(
   settings: Settings, tokenizer: tokenizers.Tokenizer
 ) -> latent.LatentTask:
   """The task of a run, for the vocabulary of its tokenizer."""
+  model = vae.VAE(settings.model, tokenizer.vocab_size)
   hidden = tokenizer.pad if tokenizer.unk is None else tokenizer.unk
-  return latent.LatentTask(
-    vae.VAE(settings.model, tokenizer.vocab_size), settings.objective, hidden
-  )
+  return latent.LatentTask(model, settings.objective, hidden)
 
 
 def _plain(value):
@@ -137,9 +136,7 @@ def _convert(hint, value, path):
     if len(options) == len(value):
       return tuple(
         _convert(option, item, f'{path}[{index}]')
-        for index, (option, item) in enumerate(
-          zip(options, value, strict=True)
-        )
+        for index, (option, item) in enumerate(zip(options, value, strict=True))
       )
   elif hint is float and type(value) in (int, float):
     return float(value)

@@ -23,7 +23,9 @@ def given(config, folder):
   """The config with a file to read where it needs one."""
   tree = config.to_dict()
   if tree['data']['source'] == 'files':
-    lines = [f'{"good" if n % 2 else "bad"}\tthis is text {n}' for n in range(99)]
+    lines = [
+      f'{"good" if n % 2 else "bad"}\tthis is text {n}' for n in range(99)
+    ]
     path = folder / 'texts.tsv'
     path.write_text('\n'.join(lines))
     tree['data']['path'] = str(path)

@@ -12,9 +12,7 @@ from lvdecode import errors
 from lvdecode import sampling
 
 B, V, LENGTH = tiny.BATCH, tiny.VOCAB, 8
-MODEL = tiny.model(
-  points=('input', 'memory', 'softmax'), memory_score=-1.0, memory_layers=(1,)
-)
+MODEL = tiny.shallow(points=('input', 'memory', 'softmax'), memory_score=-1.0)
 BANNED = (tiny.PAD, tiny.BOS)
 SAMPLE = sampling.Rules(method='sample')
 Z = tiny.latents()

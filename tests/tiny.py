@@ -86,6 +86,11 @@ def model(*args, **kwargs):
   return vae.VAE(model_settings(*args, **kwargs), VOCAB)
 
 
+def shallow(*args, **kwargs):
+  """With one layer, for what is compiled and could not tell two from one."""
+  return model(*args, decoder=decoder_settings(layers=1), **kwargs)
+
+
 def objective(
   beta=1.0, free_bits='none', nats=0.0, word_dropout=0.0, logits_mib=1
 ):

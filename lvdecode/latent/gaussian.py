@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-import numpy as np
 
 
 class Gaussian(NamedTuple):
@@ -16,8 +15,8 @@ class Gaussian(NamedTuple):
     logvar: [..., Z], the logarithm of the variance.
   """
 
-  mean: Float[Array | np.ndarray, '*B Z']
-  logvar: Float[Array | np.ndarray, '*B Z']
+  mean: Float[Array, '*B Z']
+  logvar: Float[Array, '*B Z']
 
   def sample(self, noise: Float[Array, '*B Z']) -> Float[Array, '*B Z']:
     """mean + std * noise, with noise from N(0, I) of the same shape."""
@@ -26,9 +25,7 @@ class Gaussian(NamedTuple):
   def log_prob(self, z: Float[Array, '*B Z']) -> Float[Array, '*B']:
     """log density at z, summed over Z, in nats."""
     square = (z - self.mean) ** 2 * jnp.exp(-self.logvar)
-    return -0.5 * jnp.sum(
-      square + self.logvar + math.log(2 * math.pi), axis=-1
-    )
+    return -0.5 * jnp.sum(square + self.logvar + math.log(2 * math.pi), axis=-1)
 
 
 def standard(shape: tuple[int, ...]) -> Gaussian:

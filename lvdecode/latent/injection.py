@@ -21,10 +21,11 @@ class InjectionSettings:
 
   Attributes:
     points: any subset of POINTS; none makes a plain language model.
-    init: 'normal' (GPT-2's 0.02), or 'zero': z has no effect before the
-      first step, and apart from `fuse` (whose tanh bends the hidden states)
-      and `memory` (whose slots take a share of the attention: see
-      memory_score) the model then is the plain language model.
+    init: 'normal' (what z adds starts at the size of what it is added to: a
+      token's embedding, a token's keys and values), or 'zero': z has no
+      effect before the first step, and apart from `fuse` (whose tanh bends
+      the hidden states) and `memory` (whose slots take a share of the
+      attention: see memory_score) the model then is the plain language model.
     memory_slots: M, slots a layer.
     memory_layers: the decoder layers that have memory; () for all.
     memory_tied: the same vector is key and value, without bias (OPTIMUS).
@@ -78,16 +79,17 @@ class Injection(nn.Module):
       logits=self._logits(z, points),
     )
 
-  def _init(self):
+  def _init(self, std=attention.INIT_STD):
     if self.settings.init == 'zero':
       return nn.initializers.zeros
-    return nn.initializers.normal(attention.INIT_STD)
+    return nn.initializers.normal(std)
 
   def _embedding(self, z):
     """W_in z, without bias (Cheng et al. 2019; OPTIMUS "embedding")."""
-    return nn.Dense(
-      self.width, use_bias=False, kernel_init=self._init(), name='input'
-    )(z)
+    init = self._init(attention.INIT_STD * z.shape[-1] ** -0.5)
+    return nn.Dense(self.width, use_bias=False, kernel_init=init, name='input')(
+      z
+    )
 
   def _memory(self, z):
     """z -> z_l -> [k_z; v_z] = W_l z_l + b_l (Ziegler; TransformerCVAE).
@@ -100,14 +102,14 @@ class Injection(nn.Module):
     slots, head = settings.memory_slots, self.width // self.heads
     size = (len(told), slots, self.heads, head)
     if settings.memory_tied:
-      kernel = self.param(
-        'memory_kernel', self._init(), (z.shape[-1], *size)
-      )
+      init = self._init(attention.INIT_STD * (self.width / z.shape[-1]) ** 0.5)
+      kernel = self.param('memory_kernel', init, (z.shape[-1], *size))
       keys = values = jnp.einsum('bz,zlmhk->lbmhk', z, kernel)
     else:
+      # Unit variance, as the normalised states that tokens' keys come from.
       slices = nn.DenseGeneral(
         (len(told), slots, self.width),
-        kernel_init=nn.initializers.normal(attention.INIT_STD),
+        kernel_init=nn.initializers.normal(z.shape[-1] ** -0.5),
         name='memory_slices',
       )(z)
       kernel = self.param(

@@ -29,7 +29,7 @@ def mutual_information(
   """
   if not z.shape[1]:
     return 0.0
-  log_ratio = _log_ratio(jax.tree.map(jnp.asarray, q), jnp.asarray(z))
+  log_ratio = _log_ratio(q, jnp.asarray(z))
   return float(jnp.mean(log_ratio))
 
 

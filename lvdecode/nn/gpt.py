@@ -160,9 +160,7 @@ class GPT(nn.Module):
 
   def head(self, injected: Injected = NOTHING) -> vocabulary.Head:
     """What turns hidden states into logits; see nn/vocabulary.py."""
-    return vocabulary.Head(
-      self.wte.embedding, injected.fusion, injected.logits
-    )
+    return vocabulary.Head(self.wte.embedding, injected.fusion, injected.logits)
 
   def _check_room(self, length: int) -> None:
     if length > self.positions:

@@ -34,9 +34,7 @@ class Head(NamedTuple):
   shift: Float[Array, 'B V'] | None
 
 
-def logits(
-  head: Head, hidden: Float[Array, 'B T D']
-) -> Float[Array, 'B T V']:
+def logits(head: Head, hidden: Float[Array, 'B T D']) -> Float[Array, 'B T V']:
   """Scores of every token, in float32 whatever the compute dtype."""
   dtype = hidden.dtype
   if head.fusion is not None:

@@ -141,9 +141,7 @@ class LatentTask:
       'z': z,
     }
 
-  def encode(
-    self, params: dict, batch: pipeline.Batch
-  ) -> gaussian.Gaussian:
+  def encode(self, params: dict, batch: pipeline.Batch) -> gaussian.Gaussian:
     """q(z | y) of each text [B, Z]."""
     return self._apply(params, 'encode', batch.tokens, visible(batch))
 

@@ -72,7 +72,11 @@ class Tokenizer:
     # Not saved in tokenizer.json, hence set wherever one is opened.
     inner.encode_special_tokens = True
     self._names = {'pad': pad, 'bos': bos, 'eos': eos}
-    self.pad, self.bos, self.eos = map(inner.token_to_id, (pad, bos, eos))
+    ids: Any = map(inner.token_to_id, (pad, bos, eos))
+    self.pad: int
+    self.bos: int
+    self.eos: int
+    self.pad, self.bos, self.eos = ids
     unk = getattr(inner.model, 'unk_token', None)
     self.unk: int | None = None if unk is None else inner.token_to_id(unk)
     self._specials = frozenset((self.pad, self.bos, self.eos))

@@ -119,7 +119,11 @@ def test_more_mistakes_in_flags(call, flags, words):
   ('name', 'content', 'words'),
   [
     ('empty.txt', b'', ['empty.txt']),
-    ('latin.txt', 'ok\ncaf\u00e9\n'.encode('latin-1'), ['latin.txt:2', 'UTF-8']),
+    (
+      'latin.txt',
+      'ok\ncaf\u00e9\n'.encode('latin-1'),
+      ['latin.txt:2', 'UTF-8'],
+    ),
     ('rows.tsv', b'good\tfine\nno label here\n', ['rows.tsv:2']),
     ('rows.jsonl', b'{"text": "a"}\n{"text": \n', ['rows.jsonl:2']),
     ('field.jsonl', b'{"body": "a"}\n', ['field.jsonl:1', 'text']),
@@ -146,7 +150,7 @@ def test_a_dry_run_shows_what_would_run_and_leaves_nothing(call, tmp_path):
   assert code == 0
   settings, _ = json.JSONDecoder().raw_decode(out)
   assert settings['training']['steps'] == 4
-  assert 'decoder/wte' in out and 'tokens int32[16, 24]' in out
+  assert 'decoder/wte' in out and 'tokens int32[16, 22]' in out
   assert not folder.exists()
 
 

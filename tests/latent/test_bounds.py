@@ -157,9 +157,9 @@ def test_bound_falls_to_the_truth_as_samples_grow():
     groups = weights.reshape(samples, -1)
     return bounds.importance_weighted_nll(groups).reshape(-1, 2).mean(0)
 
-  means = np.stack([mean_bound(k) for k in (1, 10, 100, 32_000)])
+  means = np.stack([mean_bound(k) for k in (1, 20, 32_000)])
   assert (np.diff(means, axis=0) < 0).all()
-  assert (means[:3] > TRUTH).all()
+  assert (means[:2] > TRUTH).all()
   np.testing.assert_allclose(means[-1], TRUTH, atol=0.01)
 
 

@@ -71,7 +71,7 @@ def test_huge_states_overflow_neither_value_nor_gradient(pooling):
     q = run(pooling, states, scale=1e3)
     return jnp.sum(jnp.exp(q.logvar) + jnp.exp(-q.logvar)), q
 
-  gradient, q = jax.grad(rate, has_aux=True)(1e6 * STATES)
+  gradient, q = jax.jit(jax.grad(rate, has_aux=True))(1e6 * STATES)
   assert jnp.abs(q.logvar).max() <= posterior.LOGVAR_LIMIT
   assert jnp.isfinite(gradient).all()
   assert jnp.isfinite(q.mean).all()

@@ -127,16 +127,16 @@ def test_slots_have_no_order(cached):
   ids=['invisible', 'invisible_to_all', 'score'],
 )
 def test_silent_memory_is_no_memory(told, cached):
-  run = decode if cached else attend
-  np.testing.assert_allclose(run(told=told), attend(), atol=1e-6)
+  got = decode(told) if cached else attend(told=told)
+  np.testing.assert_allclose(got, attend()[:, : got.shape[1]], atol=1e-6)
 
 
 def decode(told=None):
-  """Six tokens at once, then one."""
+  """Three tokens at once, then one; the cache has room for more."""
   start = 0 if told is None else M
   cache = attention.start_cache(told, B, T, H, D, jnp.float32)
   parts = []
-  for first, last in [(0, 6), (6, 7)]:
+  for first, last in [(0, 3), (3, 4)]:
     out, cache = LAYER.apply(
       {'params': PARAMS},
       X[:, first:last],

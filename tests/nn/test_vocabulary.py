@@ -1,5 +1,7 @@
 """The vocabulary loss in chunks is the whole one, and stays in chunks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,26 +50,29 @@ WEIGHTS = random(B, T, seed=9)
 
 @pytest.mark.parametrize(
   ('vocab_size', 'positions'),
-  [(11, 1), (11, 2), (11, 3), (11, 4), (11, 5), (11, 100), (50257, 2)],
+  [(11, 1), (11, 2), (11, 4), (11, 100), (50257, 2)],
 )
 def test_value_and_gradient_are_optaxs(vocab_size, positions):
-  differentiable, targets = arguments(vocab_size)
   max_bytes = 4 * B * vocab_size * positions
-
-  def run(nll, *rest):
-    def total(*values):
-      each = nll(*values, targets, *rest)
-      return jnp.sum(each * WEIGHTS), each
-
-    grad = jax.grad(total, argnums=range(5), has_aux=True)
-    return jax.jit(grad)(*differentiable)
-
   for got, expected in zip(
-    jax.tree.leaves(run(ours, max_bytes)),
-    jax.tree.leaves(run(theirs)),
+    jax.tree.leaves(gradient(ours, vocab_size, max_bytes)),
+    jax.tree.leaves(gradient(theirs, vocab_size)),
     strict=True,
   ):
     np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-5)
+
+
+@functools.cache
+def gradient(nll, vocab_size, *rest):
+  """With respect to every array, and the losses themselves."""
+  differentiable, targets = arguments(vocab_size)
+
+  def total(*values):
+    each = nll(*values, targets, *rest)
+    return jnp.sum(each * WEIGHTS), each
+
+  grad = jax.grad(total, argnums=range(5), has_aux=True)
+  return jax.jit(grad)(*differentiable)
 
 
 def sizes(jaxpr):
