@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from typing import Any
 
 import jax
 from jaxtyping import Integer
