@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR := runs/quickstart
-# More flags for the quickstart's training, e.g. --config.training.steps=200
+# More flags for the quickstart's training, e.g. --config.training.steps=2000
 ARGS :=
 SAMPLE := $(BIN)/python -m experiments.sample --workdir=$(WORKDIR)
 

@@ -116,7 +116,7 @@ def get_config(arg: str = '') -> Config:
 
   c.evaluation = Config()  # while training, on the validation split
   c.evaluation.batch_size = 128
-  c.evaluation.texts = 2_048  # the first so many; 0 for all
+  c.evaluation.texts = 2_048  # so many, evenly spread; 0 for all
   return variants(c, arg, {})
 
 

@@ -16,7 +16,13 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 STEP = flags.DEFINE_integer(
   'step', None, 'Checkpoint; by default the best, or else the latest.'
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Of everything that is drawn.')
+SEED = flags.DEFINE_integer(
+  'seed',
+  0,
+  'Of everything that is drawn.',
+  lower_bound=0,
+  upper_bound=2**32 - 2,
+)
 
 
 def workdir() -> pathlib.Path:

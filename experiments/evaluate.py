@@ -4,6 +4,7 @@ python -m experiments.evaluate --workdir=runs/a --split=test --samples=100
 """
 
 import json
+import math
 import time
 
 from absl import flags
@@ -32,7 +33,14 @@ def main() -> None:
   errors.one_of('--split', _SPLIT.value, ('train', 'validation', 'test'))
   model = restore.load(workdir, command.STEP.value)
   settings = model.config
-  texts = sources.read(settings.data, _SPLIT.value, workdir / 'data').texts
+  cache = workdir / 'data'
+  trained_on = workdir_lib.read_settings(workdir).get('data_fingerprint')
+  if sources.fingerprint(settings.data, cache) != trained_on:
+    raise errors.UserError(
+      'the data have changed since the run was trained on them, and a split '
+      'that is held out may hold training texts now: restore them'
+    )
+  texts = sources.read(settings.data, _SPLIT.value, cache).texts
   corpus = pipeline.tokenize(texts, model.tokenizer, settings.pipeline)
   begin = time.perf_counter()
   with rich_progress.Progress(
@@ -54,7 +62,10 @@ def main() -> None:
   seconds = time.perf_counter() - begin
   title = f'{workdir.name}, step {model.step:,}, {_SPLIT.value} split'
   rich_console.Console().print(evaluate.to_table(report, title))
-  figures = report.to_dict() | {
+  figures = {
+    name: value if math.isfinite(value) else None  # JSON has no infinity
+    for name, value in report.to_dict().items()
+  } | {
     'split': _SPLIT.value,
     'step': model.step,
     'seed': command.SEED.value,

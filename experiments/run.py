@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags
 import jax
 from ml_collections import config_flags
+import numpy as np
 
 from experiments import command
 from lvdecode import errors
@@ -130,8 +131,8 @@ def _tokenizer(settings, texts, workdir) -> tokenizers.Tokenizer:
 
 
 def _describe(corpus, settings) -> None:
-  padding = pipeline.padding_fraction(corpus, settings.pipeline, settings.seed)
   batches = pipeline.batches_per_epoch(corpus, settings.pipeline)
+  padding = pipeline.padding_fraction(corpus, settings.pipeline, settings.seed)
   print(
     f'{len(corpus.rows):,} training texts, {batches:,} batches an epoch, '
     f'{100 * padding:.1f} % padding, '
@@ -143,8 +144,10 @@ def _describe(corpus, settings) -> None:
 def _evaluation(settings, task, tokenizer, cache):
   """Parameters -> figures of the validation split."""
   texts = sources.read(settings.data, 'validation', cache).texts
-  if settings.evaluation.texts:
-    texts = texts[: settings.evaluation.texts]
+  if 0 < settings.evaluation.texts < len(texts):
+    # Spread evenly: files are often sorted by label.
+    rows = np.linspace(0, len(texts) - 1, settings.evaluation.texts)
+    texts = [texts[int(row)] for row in rows]
   corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
 
   def figures(params):

@@ -70,8 +70,8 @@ class Report:
     figures = {}
     for name, nll in (('elbo', self.negative_elbo), ('iw', self.iw_nll)):
       total = nll * self.texts
-      figures[f'{name}_perplexity_per_token'] = math.exp(total / self.tokens)
-      figures[f'{name}_perplexity_per_word'] = math.exp(total / self.words)
+      figures[f'{name}_perplexity_per_token'] = _exp(total / self.tokens)
+      figures[f'{name}_perplexity_per_word'] = _exp(total / self.words)
       bits = total / self.characters / math.log(2)
       figures[f'{name}_bits_per_character'] = bits
     return figures
@@ -236,6 +236,11 @@ def _one_sample(task, params, batches, seed) -> dict[str, np.ndarray]:
     name: np.concatenate([part[name] for part in parts])[back]
     for name in parts[0]
   }
+
+
+def _exp(nats: float) -> float:
+  """exp, or infinity: text without spaces has thousands of nats a word."""
+  return math.exp(nats) if nats < 700 else math.inf
 
 
 def _mean(values: Float[np.ndarray, ' N']) -> float:

@@ -35,9 +35,9 @@ class Rules:
 
   def __post_init__(self):
     errors.one_of('method', self.method, METHODS)
-    if not self.temperature > 0:
+    if not 1e-3 <= self.temperature <= 1e3:
       raise errors.UserError(
-        f'temperature = {self.temperature}: it must be above 0 '
+        f'temperature = {self.temperature}: it must be in [0.001, 1000] '
         '(method=greedy takes the best token)'
       )
     errors.at_least('top_k', self.top_k, 0)

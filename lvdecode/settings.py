@@ -15,6 +15,9 @@ from lvdecode.text import tokenizers
 from lvdecode.training import loop
 from lvdecode.training import optimizer
 
+# Figures of the validation split of which less is better.
+BEST_METRICS = ('negative_elbo', 'nll')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
@@ -22,7 +25,7 @@ class EvaluationSettings:
 
   Attributes:
     batch_size: texts a batch.
-    texts: the first so many texts; 0 for all.
+    texts: so many texts, spread evenly over the split; 0 for all.
   """
 
   batch_size: int
@@ -48,7 +51,10 @@ class Settings:
   evaluation: EvaluationSettings
 
   def __post_init__(self):
-    errors.at_least('seed', self.seed, 0)
+    errors.between('seed', self.seed, 0, 2**32)
+    best = self.training.best_metric
+    if best:
+      errors.one_of('training.best_metric', best, BEST_METRICS)
     longest = self.pipeline.lengths[-1]
     positions = self.model.decoder.positions
     if longest > positions:

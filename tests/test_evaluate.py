@@ -213,3 +213,11 @@ def test_validation_figures_are_means_over_texts():
     'kl': pytest.approx((1 + n).mean()),
     'active_units': 1.0,
   }
+
+
+def test_a_perplexity_beyond_all_numbers_is_infinite():
+  ones = {
+    field.name: field.type(1) for field in dataclasses.fields(evaluate.Report)
+  }
+  report = evaluate.Report(**ones | {'iw_nll': 1000.0})
+  assert report.derived()['iw_perplexity_per_word'] == math.inf

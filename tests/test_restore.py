@@ -95,6 +95,7 @@ def test_nll_is_nats_per_sequence_and_independent_of_company(model):
     (lambda m: m.encode([]), 'at least one'),
     (lambda m: m.encode(['zzz qqq']), "'zzz qqq'.*vocabulary"),
     (lambda m: m.sample(0), 'num = 0'),
+    (lambda m: sampling.Rules(temperature=float('inf')), 'temperature = inf'),
     (lambda m: m.interpolate('a', 'b', steps=1), 'steps = 1'),
     (lambda m: m.nll(TEXTS, samples=0), 'samples = 0'),
   ],

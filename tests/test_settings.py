@@ -68,6 +68,8 @@ def without(path):
     (change('model.dtype', 'float16'), ["dtype = 'float16'", 'bfloat16']),
     (change('model.latent_size', 0), ['latent_size = 0', 'at least 1']),
     (change('objective.beta.steps', 61), ['61', 'training.steps = 60']),
+    (change('training.best_metric', 'elbo'), ['known are negative_elbo']),
+    (change('seed', -1), ['seed = -1']),
     (change('objective.beta.kind', 'ramp'), ['objective.beta: ', "'ramp'"]),
     (change('objective.free_bits.kind', 'dim'), ['dim_batch']),
     (change('objective.word_dropout', float('nan')), ['word_dropout = nan']),

@@ -65,6 +65,8 @@ def charged_kl(
   real is 1 for the examples that count. The mean over real examples (and over
   `axis_name`) is the formula of `FreeBitsSettings`, and so is its gradient.
   """
+  if not kl.shape[-1]:
+    return jnp.zeros(kl.shape[0])  # no latent, nothing to charge
   if settings.kind == 'total':
     return jnp.maximum(jnp.sum(kl, axis=-1), settings.nats)
   if settings.kind == 'dim_batch':

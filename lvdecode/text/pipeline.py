@@ -270,7 +270,14 @@ class _Batches:
 
 
 def batches_per_epoch(corpus: Corpus, settings: PipelineSettings) -> int:
-  return len(corpus.rows) // settings.batch_size
+  """Full batches in the corpus; UserError where there is not one."""
+  size = settings.batch_size
+  if size > len(corpus.rows):
+    raise errors.UserError(
+      f'pipeline.batch_size {size} exceeds the {len(corpus.rows)} training '
+      'texts: lower it, or give more data'
+    )
+  return len(corpus.rows) // size
 
 
 def train_batches(
@@ -293,11 +300,7 @@ def train_batches(
       f'pipeline.batch_size {size} does not divide over {process_count} '
       'processes: give a multiple'
     )
-  if size > len(corpus.rows):
-    raise errors.UserError(
-      f'pipeline.batch_size {size} exceeds the {len(corpus.rows)} training '
-      'texts: lower it, or give more data'
-    )
+  batches_per_epoch(corpus, settings)  # refuses too few texts
   share = size // process_count
   shard = slice(process_index * share, (process_index + 1) * share)
   batches = grain.MapDataset.source(_Batches(corpus, settings, seed, shard))

@@ -46,13 +46,16 @@ def read_settings(workdir: pathlib.Path) -> dict[str, Any]:
   """What settings.json of a run holds."""
   path = workdir / SETTINGS
   try:
-    return json.loads(path.read_text())
+    found = json.loads(path.read_text())
   except FileNotFoundError as error:
     raise errors.UserError(
       f'{workdir} is not the folder of a run: it has no {SETTINGS}'
     ) from error
   except (OSError, ValueError) as error:
     raise errors.UserError(f'{path} cannot be read: {error}') from error
+  if not isinstance(found, dict):
+    raise errors.UserError(f'{path} holds no settings: it must be an object')
+  return found
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -77,7 +80,13 @@ def _make(workdir: pathlib.Path) -> None:
 @contextlib.contextmanager
 def _locked(workdir: pathlib.Path) -> Iterator[None]:
   """The kernel drops this lock when the process dies, however it dies."""
-  with (workdir / '.lock').open('w') as file:
+  try:
+    lock = (workdir / '.lock').open('w')
+  except OSError as error:
+    raise errors.UserError(
+      f'workdir {workdir} cannot be written to: {error.strerror}'
+    ) from error
+  with lock as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -119,6 +119,7 @@ def test_more_mistakes_in_flags(call, flags, words):
   ('name', 'content', 'words'),
   [
     ('empty.txt', b'', ['empty.txt']),
+    ('few.txt', b'one\ntwo\nthree\nfour\n', ['batch_size 16', 'lower it']),
     (
       'latin.txt',
       'ok\ncaf\u00e9\n'.encode('latin-1'),

@@ -187,3 +187,10 @@ def test_weights_that_would_overflow_do_not():
   np.testing.assert_allclose(
     bounds.importance_weighted_nll(weights), [expected], rtol=1e-6
   )
+
+
+@pytest.mark.parametrize('kind', bounds.FREE_BITS)
+def test_without_a_latent_nothing_is_charged(kind):
+  settings = bounds.FreeBitsSettings(kind=kind, nats=4.0)
+  charged = bounds.charged_kl(jnp.zeros((3, 0)), jnp.ones(3), settings, None)
+  np.testing.assert_array_equal(charged, np.zeros(3))

@@ -10,7 +10,7 @@ import pytest
 
 from lvdecode.nn import vocabulary
 
-B, T, D = 2, 5, 4
+B, T, D = 2, 5, 3
 
 
 def random(*shape, seed=0):
@@ -117,11 +117,12 @@ def test_bfloat16_states_give_float32_losses():
     np.testing.assert_allclose(nll, exact, atol=0.1)
 
 
-def test_a_head_without_holes_is_a_tied_embedding():
-  hidden, embedding = random(B, T, D), random(11, D)
-  head = vocabulary.Head(embedding, None, None)
-  np.testing.assert_allclose(
-    vocabulary.logits(head, hidden),
-    np.einsum('btd,vd->btv', hidden, embedding),
-    atol=1e-5,
-  )
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_a_head_without_holes_is_a_tied_embedding(dtype):
+  hidden, embedding = random(B, T, D).astype(dtype), random(11, D)
+  scores = vocabulary.logits(vocabulary.Head(embedding, None, None), hidden)
+  assert scores.dtype == jnp.float32
+  rounded = embedding.astype(dtype).astype(jnp.float32)
+  expected = np.einsum('btd,vd->btv', hidden.astype(jnp.float32), rounded)
+  # Float32 sums of products even where the factors are halves.
+  np.testing.assert_allclose(scores, expected, atol=1e-5)
