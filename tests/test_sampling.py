@@ -250,7 +250,7 @@ def test_temperature_comes_before_the_cuts():
   ('rules', 'message'),
   [
     ({'method': 'greed'}, "method = 'greed': did you mean 'greedy'"),
-    ({'temperature': 0.0}, 'temperature = 0.0: it must be above 0'),
+    ({'temperature': 0.0}, 'temperature = 0.0: it must be in'),
     ({'top_k': -1}, 'top_k = -1: it must be at least 0'),
     ({'top_p': 0.0}, r'top_p = 0.0: it must be in \(0, 1\]'),
     ({'top_p': 1.1}, 'top_p = 1.1'),
