@@ -77,9 +77,11 @@ def test_huge_states_overflow_neither_value_nor_gradient(pooling):
   assert jnp.isfinite(q.mean).all()
 
 
-def test_states_of_half_precision_give_a_float32_posterior():
-  half = run('attention', STATES.astype(jnp.bfloat16))
-  assert isinstance(half, gaussian.Gaussian)
-  for a, b in zip(half, run('attention'), strict=True):
+@each
+def test_states_of_half_precision_are_pooled_in_float32(pooling):
+  half = STATES.astype(jnp.bfloat16)
+  q = run(pooling, half)
+  assert isinstance(q, gaussian.Gaussian)
+  for a, b in zip(q, run(pooling, half.astype(jnp.float32)), strict=True):
     assert a.dtype == jnp.float32
-    np.testing.assert_allclose(a, b, atol=0.05)
+    np.testing.assert_array_equal(a, b)
