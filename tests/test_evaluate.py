@@ -172,7 +172,8 @@ def test_figures_of_a_model_do_not_depend_on_the_batches(reports):
 
 def test_figures_of_a_model_are_in_their_order(reports):
   got = reports[3]
-  assert got.iw_nll <= got.negative_elbo + 3 * got.iw_nll_error
+  # By several nats, many times the error of either.
+  assert got.iw_nll < got.negative_elbo
   assert got.negative_elbo == pytest.approx(got.reconstruction_nll + got.kl)
   assert got.mutual_information <= got.log_texts + 1e-5
   assert got.shuffled_nll != pytest.approx(got.reconstruction_nll, rel=1e-3)

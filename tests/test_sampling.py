@@ -127,6 +127,13 @@ def test_keys_decide_what_is_sampled():
   assert (generate() != other).any()
 
 
+def test_every_step_draws_anew():
+  """Where all words are equally likely, no text says one of them only."""
+  uniform = jax.tree.map(jnp.zeros_like, tiny.params(MODEL))
+  tokens = generate(params=uniform, banned=(*BANNED, tiny.EOS))
+  assert all(len(set(row)) > 2 for row in tokens[:, 1:].tolist())
+
+
 def test_banned_tokens_are_never_chosen():
   loud = biased(PAD=50.0, BOS=50.0, HIDDEN=50.0)
   assert (generate(params=loud)[:, 1:] == tiny.HIDDEN).all()
