@@ -13,8 +13,9 @@ from rich import progress as rich_progress
 
 from experiments import command
 from lvdecode import errors
-from lvdecode import evaluate
 from lvdecode import restore
+from lvdecode.evaluation import figures
+from lvdecode.evaluation import split
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.training import workdir as workdir_lib
@@ -49,20 +50,22 @@ def main() -> None:
     transient=True,
   ) as bar:
     texts_done = bar.add_task(_SPLIT.value, total=len(corpus.rows))
-    report = evaluate.evaluate(
-      model.task,
-      model.params,
-      corpus,
-      batch_size=_BATCH.value,
-      lengths=settings.pipeline.lengths,
+    report = figures.evaluate(
+      split.Split(
+        task=model.task,
+        params=model.params,
+        corpus=corpus,
+        batch_size=_BATCH.value,
+        lengths=settings.pipeline.lengths,
+        seed=command.SEED.value,
+      ),
       samples=_SAMPLES.value,
-      seed=command.SEED.value,
       advance=lambda count: bar.advance(texts_done, count),
     )
   seconds = time.perf_counter() - begin
   title = f'{workdir.name}, step {model.step:,}, {_SPLIT.value} split'
-  rich_console.Console().print(evaluate.to_table(report, title))
-  figures = {
+  rich_console.Console().print(figures.to_table(report, title))
+  written = {
     name: value if math.isfinite(value) else None  # JSON has no infinity
     for name, value in report.to_dict().items()
   } | {
@@ -74,7 +77,7 @@ def main() -> None:
   folder = workdir / 'evaluation'
   folder.mkdir(exist_ok=True)
   path = folder / f'{_SPLIT.value}.json'
-  workdir_lib.write_text(path, json.dumps(figures, indent=2) + '\n')
+  workdir_lib.write_text(path, json.dumps(written, indent=2) + '\n')
   print(f'{seconds:.0f} s; written to {path}')
 
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from experiments import command
 from lvdecode import errors
-from lvdecode import evaluate
 from lvdecode import report
 from lvdecode import restore
 from lvdecode import settings as settings_lib
+from lvdecode.evaluation import figures
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
@@ -150,13 +150,13 @@ def _evaluation(settings, task, tokenizer, cache):
     texts = [texts[int(row)] for row in rows]
   corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
 
-  def figures(params):
+  def measure(params):
     batches = pipeline.eval_batches(
       corpus, settings.evaluation.batch_size, settings.pipeline.lengths
     )
-    return evaluate.validation_figures(task, params, batches)
+    return figures.validation_figures(task, params, batches)
 
-  return figures
+  return measure
 
 
 if __name__ == '__main__':

@@ -122,9 +122,10 @@ class LatentTask:
   def evaluate(
     self, params: dict, batch: pipeline.Batch, keys: Key[Array, ' B']
   ) -> dict[str, jax.Array]:
-    """Per-example figures with one z ~ q: nats per sequence, beta = 1.
+    """Per-example figures with one z ~ q, in nats: nll [B], kl [B, Z].
 
-    One key a text, so that its figures do not depend on its batch.
+    With them the posterior's mean and logvar [B, Z] and the z [B, Z]. One key
+    a text, so that its figures do not depend on its batch.
     """
     q = self.encode(params, batch)
     z = q.sample(noise(keys, q.mean.shape[1]))
@@ -134,8 +135,7 @@ class LatentTask:
     )
     return {
       'nll': terms.nll,
-      'kl': jnp.sum(terms.kl, axis=-1),
-      'negative_elbo': bounds.negative_elbo(terms),
+      'kl': terms.kl,
       'mean': q.mean,
       'logvar': q.logvar,
       'z': z,

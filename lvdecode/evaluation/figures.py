@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 import numpy as np
 from rich import table as rich_table
 
+from lvdecode.evaluation import split as split_lib
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
 from lvdecode.latent import probes
@@ -86,60 +87,54 @@ def validation_figures(
   batches: Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]],
 ) -> dict[str, float]:
   """The cheap figures of training: means over texts, in nats a sequence."""
-  texts = _one_sample(task, params, batches, seed=0)
-  figures = {
-    name: float(np.mean(texts[name], dtype=np.float64))
-    for name in ('negative_elbo', 'nll', 'kl')
+  texts = split_lib.one_sample(task, params, batches, seed=0)
+  kl = np.sum(texts.kl, axis=1)
+  return {
+    'negative_elbo': _mean(texts.nll + kl),
+    'nll': _mean(texts.nll),
+    'kl': _mean(kl),
+    'active_units': float(probes.active_units(texts.mean)),
   }
-  figures['active_units'] = float(probes.active_units(texts['mean']))
-  return figures
 
 
 def evaluate(
-  task: latent.LatentTask,
-  params: Any,
-  corpus: pipeline.Corpus,
+  split: split_lib.Split,
   *,
-  batch_size: int,
-  lengths: tuple[int, ...],
   samples: int,
-  seed: int,
   advance: Callable[[int], None] = lambda texts: None,
 ) -> Report:
   """Every text once; the same figures for any batch size.
 
   `advance` is called with the number of texts that were just finished.
   """
-
-  def batches():
-    return pipeline.eval_batches(corpus, batch_size, lengths)
-
-  count = len(corpus.rows)
-  texts = _one_sample(task, params, batches(), seed)
+  count, size, corpus = split.count, split.latent_size, split.corpus
+  texts = split.sample
+  kl = np.sum(texts.kl, axis=1)
   # The texts in a random circle, each told its neighbour's z: no text gets
   # its own.
-  circle = np.random.default_rng(seed).permutation(count)
+  circle = np.random.default_rng(split.seed).permutation(count)
   neighbour = np.empty(count, np.int64)
   neighbour[circle] = np.roll(circle, 1)
-  size = texts['z'].shape[1]
   samples = samples if size else 1
+
+  def measure(batch, rows):
+    z = texts.z[neighbour[rows]]
+    keys = split.keys(rows, 1)
+    weights = _log_weights(split.task, split.params, batch, keys, samples)
+    return jnp.stack(
+      (
+        _nll(split.task, split.params, batch, z),
+        _nll(split.task, split.params, batch, np.zeros_like(z)),
+        bounds.importance_weighted_nll(weights),
+      ),
+      axis=1,
+    )
+
   # Without a latent nothing can be shuffled, zeroed or tightened.
-  other = {key: texts['nll'].copy() for key in ('shuffled', 'zeroed', 'iw')}
-  for batch, rows in batches() if size else ():
-    real = rows >= 0
-    z = texts['z'][neighbour[rows]]
-    keys = _keys(seed + 1, rows)
-    weights = _log_weights(task, params, batch, keys, samples)
-    for key, values in (
-      ('shuffled', _nll(task, params, batch, z)),
-      ('zeroed', _nll(task, params, batch, np.zeros_like(z))),
-      ('iw', bounds.importance_weighted_nll(weights)),
-    ):
-      other[key][rows[real]] = np.asarray(values)[real]
-    advance(int(real.sum()))
-  q = gaussian.Gaussian(
-    jnp.asarray(texts['mean']), jnp.asarray(texts['logvar'])
-  )
+  shuffled = zeroed = iw = texts.nll
+  if size:
+    shuffled, zeroed, iw = split.per_text(measure, advance).T
+  q = gaussian.Gaussian(jnp.asarray(texts.mean), jnp.asarray(texts.logvar))
   return Report(
     texts=count,
     tokens=int(np.sum(corpus.lengths.astype(np.int64) - 1)),
@@ -149,16 +144,16 @@ def evaluate(
     truncated=corpus.truncated,
     dropped=corpus.dropped,
     samples=samples,
-    kl=_mean(texts['kl']),
-    reconstruction_nll=_mean(texts['nll']),
-    negative_elbo=_mean(texts['negative_elbo']),
-    iw_nll=_mean(other['iw']),
-    iw_nll_error=float(np.std(other['iw'])) / math.sqrt(count),
-    shuffled_nll=_mean(other['shuffled']),
-    zeroed_nll=_mean(other['zeroed']),
-    active_units=probes.active_units(texts['mean']),
+    kl=_mean(kl),
+    reconstruction_nll=_mean(texts.nll),
+    negative_elbo=_mean(texts.nll + kl),
+    iw_nll=_mean(iw),
+    iw_nll_error=float(np.std(iw)) / math.sqrt(count),
+    shuffled_nll=_mean(shuffled),
+    zeroed_nll=_mean(zeroed),
+    active_units=probes.active_units(texts.mean),
     latent_size=size,
-    mutual_information=probes.mutual_information(q, texts['z']),
+    mutual_information=probes.mutual_information(q, texts.z),
     log_texts=math.log(count),
   )
 
@@ -223,21 +218,6 @@ def to_table(report: Report, title: str) -> rich_table.Table:
   return table
 
 
-def _one_sample(task, params, batches, seed) -> dict[str, np.ndarray]:
-  """`LatentTask.evaluate` of every text, in the order of the rows."""
-  parts, order = [], []
-  for batch, rows in batches:
-    figures = _evaluate(task, params, batch, _keys(seed, rows))
-    real = rows >= 0
-    parts.append({k: np.asarray(v)[real] for k, v in figures.items()})
-    order.append(rows[real])
-  back = np.argsort(np.concatenate(order))
-  return {
-    name: np.concatenate([part[name] for part in parts])[back]
-    for name in parts[0]
-  }
-
-
 def _exp(nats: float) -> float:
   """exp, or infinity: text without spaces has thousands of nats a word."""
   return math.exp(nats) if nats < 700 else math.inf
@@ -245,18 +225,6 @@ def _exp(nats: float) -> float:
 
 def _mean(values: Float[np.ndarray, ' N']) -> float:
   return float(np.mean(values, dtype=np.float64))
-
-
-def _keys(seed: int, rows: Int[np.ndarray, ' B']) -> jax.Array:
-  """One key a text, by its row; fillers share one."""
-  root = jax.random.key(seed)
-  texts = jnp.asarray(np.maximum(rows, 0))
-  return jax.vmap(jax.random.fold_in, (None, 0))(root, texts)
-
-
-@functools.partial(jax.jit, static_argnames='task')
-def _evaluate(task, params, batch, keys):
-  return task.evaluate(params, batch, keys)
 
 
 @functools.partial(jax.jit, static_argnames='task')

@@ -1,0 +1,1 @@
+"""The numbers of a trained model, each with its unit and denominator."""

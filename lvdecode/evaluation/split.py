@@ -1,0 +1,132 @@
+"""A split of the data under a trained model: what every figure starts from."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+import numpy as np
+
+from lvdecode.tasks import latent
+from lvdecode.text import pipeline
+
+
+class OneSample(NamedTuple):
+  """Each text with one z ~ q(z | y); row n belongs to corpus row n.
+
+  Attributes:
+    mean: [N, Z], of q(z | y).
+    logvar: [N, Z].
+    z: [N, Z], the sample.
+    nll: [N], -log p(y | z), nats per sequence.
+    kl: [N, Z], KL(q(z_d | y) || p(z_d)), nats.
+  """
+
+  mean: Float[np.ndarray, 'N Z']
+  logvar: Float[np.ndarray, 'N Z']
+  z: Float[np.ndarray, 'N Z']
+  nll: Float[np.ndarray, ' N']
+  kl: Float[np.ndarray, 'N Z']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+  """A tokenised split and the model that is asked about it.
+
+  Attributes:
+    task: the network and its objective.
+    params: its parameters.
+    corpus: the split; every text of it counts once in every figure.
+    batch_size: texts a batch; no figure depends on it.
+    lengths: static lengths of the batches.
+    seed: of everything that is drawn.
+  """
+
+  task: latent.LatentTask
+  params: Any
+  corpus: pipeline.Corpus
+  batch_size: int
+  lengths: tuple[int, ...]
+  seed: int
+
+  @property
+  def count(self) -> int:
+    """N, the texts of the split."""
+    return len(self.corpus.rows)
+
+  @property
+  def latent_size(self) -> int:
+    """Z; 0 for a plain language model."""
+    return self.sample.z.shape[1]
+
+  def batches(
+    self,
+  ) -> Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]]:
+    """Every text once, with its corpus row; fillers have row -1."""
+    return pipeline.eval_batches(self.corpus, self.batch_size, self.lengths)
+
+  def keys(self, rows: Int[np.ndarray, ' B'], purpose: int) -> Key[Array, ' B']:
+    """One key a text, by its row; fillers share one. 0 is taken by `sample`."""
+    return text_keys(self.seed + purpose, rows)
+
+  @functools.cached_property
+  def sample(self) -> OneSample:
+    """One z of every text, drawn once and used by all figures."""
+    return one_sample(self.task, self.params, self.batches(), self.seed)
+
+  def per_text(
+    self,
+    measure: Callable[
+      [pipeline.Batch, Int[np.ndarray, ' B']], Float[Array, '...']
+    ],
+    advance: Callable[[int], None] = lambda texts: None,
+  ) -> np.ndarray:
+    """[N, ...]: `measure(batch, rows)` of each text, in the corpus' order.
+
+    `advance` is called with the number of texts that were just finished.
+    """
+    whole = None
+    for batch, rows in self.batches():
+      real = rows >= 0
+      values = np.asarray(measure(batch, rows))
+      if whole is None:
+        whole = np.empty((self.count, *values.shape[1:]), values.dtype)
+      whole[rows[real]] = values[real]
+      advance(int(real.sum()))
+    assert whole is not None  # a corpus is never empty
+    return whole
+
+
+def one_sample(
+  task: latent.LatentTask,
+  params: Any,
+  batches: Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]],
+  seed: int,
+) -> OneSample:
+  """`LatentTask.evaluate` of every text, in the order of the rows."""
+  parts, order = [], []
+  for batch, rows in batches:
+    sample = _one_sample(task, params, batch, text_keys(seed, rows))
+    real = rows >= 0
+    parts.append(OneSample(*(np.asarray(field)[real] for field in sample)))
+    order.append(rows[real])
+  back = np.argsort(np.concatenate(order))
+  return OneSample(
+    *(np.concatenate(field)[back] for field in zip(*parts, strict=True))
+  )
+
+
+def text_keys(seed: int, rows: Int[np.ndarray, ' B']) -> Key[Array, ' B']:
+  """One key a text, by its row; fillers share one."""
+  root = jax.random.key(seed)
+  texts = jnp.asarray(np.maximum(rows, 0))
+  return jax.vmap(jax.random.fold_in, (None, 0))(root, texts)
+
+
+@functools.partial(jax.jit, static_argnames='task')
+def _one_sample(task, params, batch, keys) -> OneSample:
+  figures = task.evaluate(params, batch, keys)
+  return OneSample(*(figures[name] for name in OneSample._fields))
