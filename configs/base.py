@@ -146,7 +146,7 @@ def variants(
   c: Config, arg: str, known: Mapping[str, Callable[[Config], None]]
 ) -> Config:
   """Applies the variants named in `arg`, in their order."""
-  known = dict(known, quick=quick)
+  known = {'quick': quick} | dict(known)
   for name in filter(None, arg.split(',')):
     if name not in known:
       # config_flags would bury a ValueError under a traceback.

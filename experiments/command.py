@@ -1,13 +1,18 @@
 """What all commands share: flags, one-line errors, logging, the cache."""
 
 from collections.abc import Callable
+import ctypes
 import logging
+import os
 import pathlib
+import signal
 import sys
+from typing import Any
 
 from absl import app
 from absl import flags
 from absl import logging as absl_logging
+from ml_collections import config_dict
 
 from lvdecode import errors
 from lvdecode.training import compilation
@@ -25,11 +30,26 @@ SEED = flags.DEFINE_integer(
 )
 
 
+# Environment variable: the process this one must not outlive.
+PARENT = 'LVDECODE_PARENT'
+
+
 def workdir() -> pathlib.Path:
   """The folder that --workdir names."""
   if not _WORKDIR.value:
     raise errors.UserError('--workdir is missing: give the folder of a run')
   return pathlib.Path(_WORKDIR.value).expanduser()
+
+
+def config(value: config_dict.ConfigDict | None) -> dict[str, Any]:
+  """What --config holds, as nested dictionaries."""
+  if value is None:
+    raise errors.UserError('--config is missing: give configs/NAME.py')
+  try:
+    return value.to_dict()
+  except OSError as error:  # config_flags keeps it until the first use
+    reason = str(error).split('Attempted')[-1]
+    raise errors.UserError(f'--config cannot be read: {reason}') from error
 
 
 def run(main: Callable[[], None]) -> None:
@@ -51,7 +71,17 @@ def _parse(argv):
   return rest
 
 
+def _die_with_parent():
+  """A sweep that is killed leaves no run that holds its folder."""
+  parent = os.environ.pop(PARENT, '')
+  if parent:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
+    if os.getppid() != int(parent):  # it had died before
+      sys.exit(1)
+
+
 def _guarded(main):
+  _die_with_parent()
   absl_logging.set_verbosity(absl_logging.INFO)
   formatter = logging.Formatter('%(levelname).1s %(message)s')
   absl_logging.get_absl_handler().setFormatter(formatter)

@@ -6,7 +6,6 @@ python -m experiments.run --config=configs/quickstart.py --workdir=runs/a
 import json
 import pathlib
 import tempfile
-from typing import Any
 
 from absl import flags
 import jax
@@ -14,7 +13,6 @@ from ml_collections import config_flags
 import numpy as np
 
 from experiments import command
-from lvdecode import errors
 from lvdecode import report
 from lvdecode import restore
 from lvdecode import settings as settings_lib
@@ -41,22 +39,12 @@ _MAY_CHANGE = ('data.path', 'training.log_every')
 
 
 def main() -> None:
-  settings = settings_lib.from_dict(_config())
+  settings = settings_lib.from_dict(command.config(_CONFIG.value))
   if _DRY_RUN.value:
     with tempfile.TemporaryDirectory() as folder:
       dry_run(settings, folder)
   else:
     train(settings, command.workdir())
-
-
-def _config() -> dict[str, Any]:
-  if _CONFIG.value is None:
-    raise errors.UserError('--config is missing: give configs/NAME.py')
-  try:
-    return _CONFIG.value.to_dict()
-  except OSError as error:  # config_flags keeps it until the first use
-    reason = str(error).split('Attempted')[-1]
-    raise errors.UserError(f'--config cannot be read: {reason}') from error
 
 
 def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:

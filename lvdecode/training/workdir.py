@@ -32,8 +32,8 @@ def claim(
   Raises:
     UserError: another process holds the folder, or its settings differ.
   """
-  _make(workdir)
-  with _locked(workdir):
+  make(workdir)
+  with locked(workdir):
     wanted = json.loads(json.dumps(settings))
     path = workdir / SETTINGS
     if path.exists():
@@ -68,7 +68,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
   temporary.replace(path)
 
 
-def _make(workdir: pathlib.Path) -> None:
+def make(workdir: pathlib.Path) -> None:
+  """Makes the folder, or says in one line why it cannot be made."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -78,8 +79,11 @@ def _make(workdir: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(workdir: pathlib.Path) -> Iterator[None]:
-  """The kernel drops this lock when the process dies, however it dies."""
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds a folder: a second process that asks for it gets a UserError.
+
+  The kernel drops this lock when the process dies, however it dies.
+  """
   try:
     lock = (workdir / '.lock').open('w')
   except OSError as error:

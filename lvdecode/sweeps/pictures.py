@@ -1,0 +1,187 @@
+"""Pictures of a sweep: the rate-distortion plane, and a figure against a key."""
+
+from collections.abc import Sequence
+import itertools
+import pathlib
+
+from matplotlib import figure as mpl_figure
+import matplotlib.axes
+import numpy as np
+
+from lvdecode.sweeps import points as points_lib
+from lvdecode.sweeps import table
+
+# Readable for colour-blind people (Wong 2011).
+_COLOURS = (
+  '#0072b2',
+  '#d55e00',
+  '#009e73',
+  '#cc79a7',
+  '#e69f00',
+  '#56b4e9',
+  '#000000',
+)
+_MARKERS = 'osD^vP*X<>'
+_PANELS = (
+  ('iw_nll', 'IW-NLL, nats per sequence'),
+  ('kl', 'KL, nats per sequence'),
+  ('shuffled_gap', 'NLL added by shuffling z, nats per sequence'),
+)
+
+
+def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
+  """KL against reconstruction NLL; on a dotted line -ELBO is the same.
+
+  One mark a group of seeds, with the standard deviation over them: Alemi et
+  al. 2018, "Fixing a Broken ELBO". Colour is the first varied key, shape the
+  rest.
+  """
+  keys, found = table.groups(rows)
+  picture = mpl_figure.Figure(figsize=(7.5, 5), layout='constrained')
+  axes = picture.subplots()
+  first = _ordered(group.values[0] if keys else 'all' for group in found)
+  rest = _ordered(group.values[1:] for group in found)
+  for group in found:
+    own = group.values[0] if keys else 'all'
+    axes.errorbar(
+      group.mean['kl'],
+      group.mean['reconstruction_nll'],
+      xerr=_bar(group, 'kl'),
+      yerr=_bar(group, 'reconstruction_nll'),
+      color=_COLOURS[first.index(own) % len(_COLOURS)],
+      marker=_MARKERS[rest.index(group.values[1:]) % len(_MARKERS)],
+      linestyle='none',
+      capsize=2,
+    )
+  short = points_lib.short_names(keys)
+  _legend(
+    axes,
+    [
+      (f'{short[0]} = {points_lib.describe(value)}', _COLOURS[i % 7], 'o')
+      for i, value in enumerate(first)
+      if keys
+    ]
+    + [
+      (_context(short[1:], values), '#666666', _MARKERS[i % 10])
+      for i, values in enumerate(rest)
+      if len(rest) > 1
+    ],
+  )
+  _iso_lines(axes)
+  axes.set_xlabel('rate: KL(q || p), nats per sequence')
+  axes.set_ylabel('distortion: NLL, nats per sequence')
+  return picture
+
+
+def against(rows: Sequence[table.Row], key: str) -> mpl_figure.Figure:
+  """Figures against one key; a line joins points that differ in it alone."""
+  keys, found = table.groups(rows)
+  place = keys.index(key)
+  values = _ordered(group.values[place] for group in found)
+  lines: dict[tuple, list[table.Group]] = {}
+  for group in found:
+    others = group.values[:place] + group.values[place + 1 :]
+    lines.setdefault(others, []).append(group)
+  short = points_lib.short_names(keys)
+  others_short = short[:place] + short[place + 1 :]
+  picture = mpl_figure.Figure(figsize=(12, 4), layout='constrained')
+  panels = picture.subplots(1, len(_PANELS))
+  for axes, (name, label) in zip(panels, _PANELS, strict=True):
+    styles = itertools.cycle(itertools.product(_MARKERS, _COLOURS))
+    for others, members in lines.items():
+      members = sorted(members, key=lambda g: values.index(g.values[place]))
+      marker, colour = next(styles)
+      axes.errorbar(
+        [values.index(group.values[place]) for group in members],
+        [group.mean[name] for group in members],
+        yerr=np.nan_to_num([group.deviation[name] for group in members]),
+        color=colour,
+        marker=marker,
+        linewidth=1,
+        capsize=2,
+        label=_context(others_short, others),
+      )
+    axes.set_xticks(
+      range(len(values)),
+      [points_lib.describe(value) for value in values],
+      rotation=30,
+      ha='right',
+    )
+    axes.set_title(label, fontsize=9)
+    axes.set_xlabel(short[place])
+  if len(lines) > 1:
+    picture.legend(
+      *panels[0].get_legend_handles_labels(),
+      loc='outside lower center',
+      ncols=min(4, len(lines)),
+      fontsize=8,
+      frameon=False,
+    )
+  return picture
+
+
+def save(picture: mpl_figure.Figure, path: pathlib.Path) -> None:
+  """Writes a PNG; a kill leaves the old one or the new."""
+  temporary = path.with_suffix('.tmp')
+  picture.savefig(temporary, format='png', dpi=120)
+  temporary.replace(path)
+
+
+def _iso_lines(axes: matplotlib.axes.Axes) -> None:
+  """Lines of equal -ELBO = rate + distortion."""
+  axes.margins(0.12)
+  (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+  left = max(left, -0.5)
+  total = np.linspace(left + low, right + high, 9)[1:-1]
+  for value in total:
+    axes.plot(
+      [left, right],
+      [value - left, value - right],
+      color='#bbbbbb',
+      linestyle=':',
+      linewidth=1,
+      zorder=0,
+    )
+    x = min(max(value - high, left), right)
+    y = value - x
+    if low < y <= high:
+      axes.annotate(
+        f'{value:.1f}',
+        (x, y),
+        xytext=(2, -3),
+        textcoords='offset points',
+        fontsize=7,
+        color='#888888',
+        va='top',
+      )
+  axes.set_xlim(left, right)
+  axes.set_ylim(low, high)
+
+
+def _legend(axes: matplotlib.axes.Axes, entries) -> None:
+  for label, colour, marker in entries:
+    axes.plot([], [], color=colour, marker=marker, ls='none', label=label)
+  if entries:
+    axes.legend(
+      fontsize=8, frameon=False, loc='upper left', bbox_to_anchor=(1, 1)
+    )
+
+
+def _bar(group: table.Group, name: str) -> float:
+  return float(np.nan_to_num(group.deviation[name]))
+
+
+def _context(short: Sequence[str], values: Sequence) -> str:
+  words = (
+    f'{key} = {points_lib.describe(value)}'
+    for key, value in zip(short, values, strict=True)
+  )
+  return ', '.join(words) or 'all'
+
+
+def _ordered(values) -> list:
+  """Each once: numbers by size, anything else as it comes."""
+  unique = list(dict.fromkeys(values))
+  if all(isinstance(value, int | float) for value in unique):
+    return sorted(unique)
+  return unique

@@ -1,0 +1,196 @@
+"""The points of a sweep: runs that differ in a few keys, and their names."""
+
+from collections.abc import Callable, Iterable, Mapping
+import copy
+import dataclasses
+import fnmatch
+import hashlib
+import json
+import re
+from typing import Any
+
+from lvdecode import errors
+from lvdecode import settings as settings_lib
+
+# Where the data lie and how often a line is printed make no other run.
+_NO_PART_OF_A_RUN = ('data.path', 'training.log_every')
+_LONGEST_SLUG = 120  # a file name has at most 255 bytes
+# Keys that say nothing without their section.
+_VAGUE = ('kind', 'start', 'end', 'nats', 'target', 'duration', 'weight')
+
+Overrides = dict[str, Any]
+Add = Callable[[Overrides], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+  """One run of a sweep.
+
+  Attributes:
+    overrides: dotted key -> value, as the sweep gave them.
+    settings: all settings of the run.
+    slug: the overrides in which the points differ, readable.
+    digest: of all settings but where the data lie.
+  """
+
+  overrides: Overrides
+  settings: settings_lib.Settings
+  slug: str
+  digest: str
+
+  @property
+  def name(self) -> str:
+    """Of the run's folder."""
+    return f'{self.slug}-{self.digest[:8]}'
+
+  def value(self, key: str) -> Any:
+    """The setting that a dotted key names."""
+    value: Any = self.settings
+    for part in key.split('.'):
+      value = getattr(value, part)
+    return value
+
+
+def expand(
+  base: Mapping[str, Any], sweep: Callable[[Add], None]
+) -> list[Point]:
+  """All points that `sweep(add)` adds to the settings `base`.
+
+  Args:
+    base: nested dictionaries, as `settings.from_dict` takes them.
+    sweep: calls add({'dotted.key': value, ...}) once a point.
+
+  Raises:
+    UserError: a key that does not exist, a value that cannot be, the same
+      point twice, or no point at all; nothing has been trained then.
+  """
+  added: list[Overrides] = []
+  sweep(lambda overrides: added.append(dict(overrides)))
+  if not added:
+    raise errors.UserError('the sweep has no point: call add(...) in sweep')
+  keys = dict.fromkeys(key for overrides in added for key in overrides)
+  short = _short_names(keys)
+  varied = [
+    key
+    for key in keys
+    if len({repr(overrides.get(key)) for overrides in added}) > 1
+  ]
+  points: dict[str, Point] = {}
+  for overrides in added:
+    point = _point(base, overrides, varied, short)
+    if point.digest in points:
+      raise errors.UserError(
+        f'the sweep has a point twice: {_plain(overrides)} and '
+        f'{_plain(points[point.digest].overrides)} are the same run'
+      )
+    points[point.digest] = point
+  return list(points.values())
+
+
+def select(points: list[Point], pattern: str) -> list[Point]:
+  """Those whose name holds `pattern`, or matches it where it has a * or ?.
+
+  Raises:
+    UserError: there are none.
+  """
+  whole = pattern if set(pattern) & set('*?') else f'*{pattern}*'
+  found = [p for p in points if fnmatch.fnmatchcase(p.name, whole)]
+  if not found:
+    raise errors.UserError(
+      f'--only={pattern} matches none of {len(points)} points, such as '
+      f'{points[0].name}: see them with --list'
+    )
+  return found
+
+
+def varied_keys(points: list[Point]) -> list[str]:
+  """The dotted keys in whose value the points differ; the seed last."""
+  keys = dict.fromkeys(key for point in points for key in point.overrides)
+  varied = [k for k in keys if len({repr(p.value(k)) for p in points}) > 1]
+  return sorted(varied, key='seed'.__eq__)
+
+
+def short_names(keys: list[str]) -> list[str]:
+  """The ends of dotted keys, as short as they stay apart."""
+  short = _short_names(keys)
+  return [short[key] for key in keys]
+
+
+def describe(value: Any) -> str:
+  """A setting in few characters: 'input+memory', '0.001', 'none'."""
+  if value is None or value == ():
+    return 'none'
+  if isinstance(value, tuple | list):
+    return '+'.join(describe(item) for item in value)
+  return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def _point(base, overrides, varied, short) -> Point:
+  tree = copy.deepcopy(dict(base))
+  for key, value in overrides.items():
+    _set(tree, key, value)
+  try:
+    settings = settings_lib.from_dict(tree)
+  except errors.UserError as error:
+    raise errors.UserError(
+      f'point {_plain(overrides)} of the sweep: {error}'
+    ) from error
+  told = [key for key in varied if key in overrides]
+  words = [f'{short[key]}={describe(overrides[key])}' for key in told]
+  slug = re.sub(r'[^\w.+=-]+', '-', '_'.join(words) or 'base')
+  return Point(
+    overrides=overrides,
+    settings=settings,
+    slug=slug[:_LONGEST_SLUG],
+    digest=_digest(settings),
+  )
+
+
+def _set(tree: dict, key: str, value: Any) -> None:
+  *path, last = key.split('.')
+  known: Any = tree
+  done = ''
+  for part in [*path, last]:
+    if not isinstance(known, Mapping) or part not in known:
+      there = tuple(known) if isinstance(known, Mapping) else ()
+      raise errors.UserError(
+        f'the sweep sets {key!r}, and {done or "the config"} has no {part!r}: '
+        + (errors.did_you_mean(part, there) if there else 'it is one value')
+      )
+    parent, known = known, known[part]
+    done = f'{done}.{part}'.lstrip('.')
+  if isinstance(known, Mapping):
+    raise errors.UserError(
+      f'the sweep sets {key!r}, which is a section: set its keys '
+      + ', '.join(f'{key}.{part}' for part in known)
+    )
+  parent[last] = value
+
+
+def _digest(settings: settings_lib.Settings) -> str:
+  tree = settings_lib.to_dict(settings)
+  for key in _NO_PART_OF_A_RUN:
+    section, name = key.split('.')
+    del tree[section][name]
+  return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _short_names(keys: Iterable[str]) -> dict[str, str]:
+  def ends(key):
+    parts = key.split('.')
+    last = len(parts) - 1 - (parts[-1] in _VAGUE)
+    return ['.'.join(parts[i:]) for i in range(last, -1, -1)]
+
+  counts: dict[str, int] = {}
+  for key in keys:
+    for end in ends(key):
+      counts[end] = counts.get(end, 0) + 1
+  return {
+    key: next((end for end in ends(key) if counts[end] == 1), key)
+    for key in keys
+  }
+
+
+def _plain(overrides: Overrides) -> str:
+  words = (f'{key} = {value!r}' for key, value in overrides.items())
+  return '{' + ', '.join(words) + '}'

@@ -1,0 +1,193 @@
+"""What the points of a sweep came to: one row a run, one a group of seeds."""
+
+from collections.abc import Sequence
+import csv
+import dataclasses
+import io
+import json
+import math
+import pathlib
+import statistics
+from typing import Any
+
+from lvdecode import errors
+from lvdecode.sweeps import points as points_lib
+from lvdecode.training import checkpoint
+
+ERROR = 'error.txt'  # in a point's folder: why it failed
+# Figures of a run's evaluation that the table shows: name there, heading.
+FIGURES = (
+  ('kl', 'KL'),
+  ('reconstruction_nll', 'NLL'),
+  ('negative_elbo', '-ELBO'),
+  ('iw_nll', 'IW-NLL'),
+  ('shuffled_gap', 'shuffled z'),
+  ('mutual_information', 'MI'),
+  ('active_units', 'active units'),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+  """A point and what became of it.
+
+  Attributes:
+    point: the run.
+    status: 'done', 'failed' or 'open'.
+    figures: of its evaluation, nats per sequence; empty unless done.
+    error: why it failed, one line.
+  """
+
+  point: points_lib.Point
+  status: str
+  figures: dict[str, float]
+  error: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+  """Points that differ in nothing but their seed.
+
+  Attributes:
+    values: what the varied keys are set to, the seed apart.
+    runs: how many are done.
+    mean: of each figure over the runs.
+    deviation: sample standard deviation of each; nan for a single run.
+  """
+
+  values: tuple[Any, ...]
+  runs: int
+  mean: dict[str, float]
+  deviation: dict[str, float]
+
+
+def read(
+  folder: pathlib.Path, point: points_lib.Point, split: str, samples: int
+) -> Row:
+  """The row of a point, from its folder."""
+  home = folder / point.name
+  figures = _figures(home / 'evaluation' / f'{split}.json', samples)
+  if figures:
+    return Row(point=point, status='done', figures=figures, error='')
+  error = home / ERROR
+  if error.exists():
+    return Row(
+      point=point, status='failed', figures={}, error=error.read_text().strip()
+    )
+  return Row(point=point, status='open', figures={}, error='')
+
+
+def trained(folder: pathlib.Path, point: points_lib.Point) -> bool:
+  """Whether the run of a point has reached its last step."""
+  try:
+    latest = checkpoint.latest_step(folder / point.name)
+  except errors.UserError:
+    return False
+  return latest == point.settings.training.steps
+
+
+def groups(rows: Sequence[Row]) -> tuple[list[str], list[Group]]:
+  """The varied keys but the seed, and the finished rows grouped by them."""
+  keys = points_lib.varied_keys([row.point for row in rows])
+  keys = [key for key in keys if key != 'seed']
+  members: dict[tuple, list[Row]] = {}
+  for row in rows:
+    if row.status == 'done':
+      values = tuple(row.point.value(key) for key in keys)
+      members.setdefault(values, []).append(row)
+  found = []
+  for values, same in members.items():
+    series = {
+      name: [row.figures[name] for row in same if name in row.figures]
+      for name, _ in FIGURES
+    }
+    found.append(
+      Group(
+        values=values,
+        runs=len(same),
+        mean={n: statistics.fmean(v) for n, v in series.items() if v},
+        deviation={
+          n: statistics.stdev(v) if len(v) > 1 else math.nan
+          for n, v in series.items()
+          if v
+        },
+      )
+    )
+  return keys, found
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+  """One line a point: its name, status, varied keys, every figure."""
+  keys = points_lib.varied_keys([row.point for row in rows])
+  names = list(dict.fromkeys(name for row in rows for name in row.figures))
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['name', 'status', *keys, *names, 'error'])
+  for row in rows:
+    values = [points_lib.describe(row.point.value(key)) for key in keys]
+    figures = [row.figures.get(name, '') for name in names]
+    writer.writerow([row.point.name, row.status, *values, *figures, row.error])
+  return text.getvalue()
+
+
+def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
+  """Mean ± standard deviation over seeds, then what is missing, and why."""
+  keys, found = groups(rows)
+  done = sum(row.status == 'done' for row in rows)
+  head = [*points_lib.short_names(keys), 'runs', *(h for _, h in FIGURES)]
+  lines = [
+    f'{done} of {len(rows)} runs. {split} split; nats per sequence, active '
+    f'units apart; IW-NLL with K = {samples}; "shuffled z" is what the NLL '
+    "gains when a text is told another text's z; MI as estimated from the "
+    'aggregated posterior; mean ± standard deviation over the seeds.',
+    '',
+    _line(head),
+    _line(['---'] * len(keys) + ['---:'] * (len(head) - len(keys))),
+  ]
+  for group in found:
+    cells = [points_lib.describe(value) for value in group.values]
+    cells.append(str(group.runs))
+    cells += [_cell(group, name) for name, _ in FIGURES]
+    lines.append(_line(cells))
+  for row in rows:
+    if row.status == 'failed':
+      lines += ['', f'Failed: `{row.point.name}`: {row.error}']
+  return '\n'.join(lines) + '\n'
+
+
+def _figures(path: pathlib.Path, samples: int) -> dict[str, float]:
+  """Of an evaluation with K = samples; empty if there is none."""
+  try:
+    written = json.loads(path.read_text())
+  except FileNotFoundError:
+    return {}
+  except ValueError as error:
+    raise errors.UserError(
+      f'{path} cannot be read: {error}; remove it to evaluate anew'
+    ) from error
+  found = written.get('figures', written)
+  wanted = 1 if not found['latent_size'] else samples
+  if found['samples'] != wanted:
+    return {}
+  figures = {
+    name: value
+    for name, value in found.items()
+    if isinstance(value, int | float)
+  }
+  figures['shuffled_gap'] = (
+    figures['shuffled_nll'] - figures['reconstruction_nll']
+  )
+  return figures
+
+
+def _cell(group: Group, name: str) -> str:
+  if name not in group.mean:
+    return '–'
+  mean, deviation = group.mean[name], group.deviation[name]
+  if math.isnan(deviation):
+    return f'{mean:.2f}'
+  return f'{mean:.2f} ± {deviation:.2f}'
+
+
+def _line(cells: Sequence[str]) -> str:
+  return '| ' + ' | '.join(cells) + ' |'

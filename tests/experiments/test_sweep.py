@@ -1,0 +1,178 @@
+"""A sweep ends with the same table, whatever happens on the way."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+CONFIG = """
+from configs import base
+
+
+def get_config(arg=''):
+  c = base.get_config('quick')
+  c.data.limit = 64
+  c.training.steps = 4
+  c.training.log_every = 2
+  c.training.evaluate_every = 2
+  c.training.checkpoint_every = 2
+  c.objective.beta.steps = 2
+  c.optimizer.warmup_steps = 2
+  c.evaluation.texts = 16
+  return base.variants(c, arg, {'broken': lambda c: None})
+
+
+def sweep(add, arg=''):
+  for seed in range(3):
+    add({'seed': seed})
+  if arg == 'broken':
+    add({'optimizer.multipliers': (('nothing', 1.0), ('.*', 1.0))})
+"""
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def start(folder, *flags, config='', parallel=1):
+  path = folder / 'swept.py'
+  path.write_text(CONFIG)
+  environment = os.environ | {
+    'PYTHONPATH': str(ROOT),
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '',
+    'TFDS_DATA_DIR': str(folder / 'data'),
+  }
+  return subprocess.Popen(
+    [
+      sys.executable,
+      '-m',
+      'experiments.sweep',
+      f'--config={path}{config}',
+      f'--workdir={folder / "sweep"}',
+      '--samples=2',
+      f'--parallel={parallel}',
+      *flags,
+    ],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(folder, *flags, **options):
+  process = start(folder, *flags, **options)
+  out, error = process.communicate(timeout=300)
+  return process.returncode, out, error
+
+
+def table(folder):
+  return (folder / 'sweep' / 'table.csv').read_text()
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A sweep that nobody disturbed."""
+  folder = tmp_path_factory.mktemp('whole')
+  code, out, error = finish(folder)
+  assert code == 0, error
+  assert 'Traceback' not in error and 'Warning' not in error, error
+  return folder, out
+
+
+@pytest.mark.slow
+def test_a_sweep_makes_table_and_pictures(whole):
+  folder, out = whole
+  assert '[3/3] seed=2  done  KL ' in out
+  lines = table(folder).splitlines()
+  assert [line.split(',')[1] for line in lines] == ['status'] + ['done'] * 3
+  assert '3 of 3 runs.' in (folder / 'sweep' / 'table.md').read_text()
+  assert (folder / 'sweep' / 'rate_distortion.png').stat().st_size > 1_000
+  for home in (folder / 'sweep').glob('seed=*'):
+    written = json.loads((home / 'evaluation' / 'test.json').read_text())
+    kl = written.get('figures', written)['kl']
+    assert str(kl) in table(folder)
+
+
+@pytest.mark.slow
+def test_finished_points_are_skipped(whole):
+  folder, _ = whole
+  before = table(folder)
+  code, out, _ = finish(folder)
+  assert code == 0 and '3 of 3 points are done' in out
+  assert table(folder) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_a_sweep_that_is_killed_goes_on(whole, tmp_path, number):
+  process = start(tmp_path, parallel=2)
+  deadline = time.monotonic() + 200
+  while not list(tmp_path.glob('sweep/*/checkpoints/*')):
+    assert time.monotonic() < deadline and process.poll() is None
+    time.sleep(0.05)
+  process.send_signal(number)
+  out, _ = process.communicate(timeout=100)
+  if number == signal.SIGTERM:
+    assert 'the same command goes on' in out
+    assert process.returncode == 128 + signal.SIGTERM
+  code, _, error = finish(tmp_path)
+  assert code == 0, error
+  assert table(tmp_path) == table(whole[0])
+
+
+@pytest.mark.slow
+def test_a_broken_point_does_not_stop_the_others(whole, tmp_path):
+  code, _, error = finish(tmp_path, config=':broken', parallel=2)
+  assert code == 1
+  (line,) = error.strip().splitlines()
+  assert line.startswith('failed: multipliers=') and "'nothing'" in line
+  rows = table(tmp_path).splitlines()
+  assert sum(',done,' in row for row in rows) == 3
+  assert sum(',failed,' in row for row in rows) == 1
+  # --only leaves the broken one alone; it stays in the table.
+  code, out, _ = finish(tmp_path, '--only=seed=', config=':broken')
+  assert code == 1 and '3 of 3 points are done' in out
+
+
+@pytest.mark.slow
+def test_commands_for_a_cluster_make_the_same_table(whole, tmp_path):
+  code, out, error = finish(tmp_path, '--print_commands')
+  assert code == 0, error
+  commands = out.splitlines()
+  assert len(commands) == 3
+  for line in commands:
+    assert line.startswith('python -m experiments.run ')
+  line = commands[1].replace('python ', f'{sys.executable} ')
+  environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
+  subprocess.run(
+    line, shell=True, check=True, cwd=ROOT, env=environment, timeout=300
+  )
+  code, _, error = finish(tmp_path, '--collect')
+  assert code == 0, error
+  rows = table(tmp_path).splitlines()
+  assert rows[2] == table(whole[0]).splitlines()[2]
+  assert ',open,' in rows[1] and ',open,' in rows[3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'flags, config, words',
+  [
+    (['--only=nobody'], '', '--only=nobody matches none of 3 points'),
+    (['--samples=0'], '', '--samples'),
+    (['--parallel=0'], '', '--parallel'),
+    (['--split=tset'], '', '--split'),
+    ([], ':other', 'other'),
+  ],
+)
+def test_bad_flags_are_one_line(tmp_path, flags, config, words):
+  code, _, error = finish(tmp_path, *flags, config=config)
+  assert code == 2
+  (line,) = error.strip().splitlines()
+  assert line.startswith('error: ') and words in line
+  assert not (tmp_path / 'sweep').exists()

@@ -1,0 +1,151 @@
+"""The points of a sweep are named, checked and kept apart."""
+
+import dataclasses
+
+import pytest
+
+from configs import base
+from lvdecode import errors
+from lvdecode import settings as settings_lib
+from lvdecode.sweeps import points
+
+BASE = base.get_config('quick').to_dict()
+
+
+def expand(*added):
+  return points.expand(BASE, lambda add: [add(each) for each in added])
+
+
+def test_a_point_is_the_base_but_for_its_overrides():
+  (point,) = expand({'model.decoder.layers': 3, 'seed': 7})
+  tree = settings_lib.to_dict(point.settings)
+  assert tree['model']['decoder'].pop('layers') == 3
+  assert tree.pop('seed') == 7
+  expected = settings_lib.to_dict(settings_lib.from_dict(BASE))
+  del expected['model']['decoder']['layers'], expected['seed']
+  assert tree == expected
+  assert BASE['model']['decoder']['layers'] == 2
+  assert point.value('model.decoder.layers') == 3
+
+
+def test_names_tell_what_differs_and_nothing_else():
+  one, two = expand(
+    {
+      'model.injection.points': (),
+      'model.decoder.layers': 2,
+      'objective.beta.kind': 'constant',
+      'training.steps': 50,
+      'optimizer.learning_rate': 1e-4,
+      'seed': 0,
+    },
+    {
+      'model.injection.points': ('input', 'memory'),
+      'model.decoder.layers': 3,
+      'objective.beta.kind': 'linear',
+      'training.steps': 50,
+      'optimizer.learning_rate': 1e-3,
+      'seed': 0,
+    },
+  )
+  assert one.slug == (
+    'points=none_layers=2_beta.kind=constant_learning_rate=0.0001'
+  )
+  assert two.slug == (
+    'points=input+memory_layers=3_beta.kind=linear_learning_rate=0.001'
+  )
+  assert one.name == f'{one.slug}-{one.digest[:8]}'
+
+
+def test_keys_with_the_same_end_keep_more_of_themselves():
+  one, _ = expand(
+    {'model.decoder.layers': 1, 'model.encoder.layers': 1},
+    {'model.decoder.layers': 2, 'model.encoder.layers': 2},
+  )
+  assert one.slug == 'decoder.layers=1_encoder.layers=1'
+
+
+def test_a_name_is_a_file_name():
+  long = [f'dir ectory/{i}/' + 'x' * 200 for i in range(2)]
+  for point in expand(*({'data.text_field': text} for text in long)):
+    assert '/' not in point.name and ' ' not in point.name
+    assert len(point.name.encode()) < 255
+  assert len({point.name for point in expand(*({'seed': i} for i in (1, 2)))})
+
+
+def test_the_digest_is_of_all_that_makes_the_run():
+  one, two = expand({'seed': 1}, {'seed': 2})
+  assert one.digest != two.digest
+  elsewhere = points.expand(
+    BASE | {'data': BASE['data'] | {'path': 'elsewhere'}},
+    lambda add: add({'seed': 1}),
+  )
+  assert elsewhere[0].digest == one.digest
+  other = points.expand(
+    BASE | {'tokenizer': BASE['tokenizer'] | {'vocab_size': 77}},
+    lambda add: add({'seed': 1}),
+  )
+  assert other[0].digest != one.digest
+
+
+def test_varied_keys_have_the_seed_last():
+  found = expand(
+    {'seed': 1, 'model.latent_size': 3, 'training.steps': 50},
+    {'seed': 2, 'model.latent_size': 4, 'training.steps': 50},
+  )
+  assert points.varied_keys(found) == ['model.latent_size', 'seed']
+
+
+@pytest.mark.parametrize(
+  'added, words',
+  [
+    ([], 'no point'),
+    ([{'model.decoder.layer': 3}], "did you mean 'layers'"),
+    ([{'modle.decoder.layers': 3}], "did you mean 'model'"),
+    ([{'seed.more': 3}], "'seed.more'"),
+    ([{'model.decoder': 3}], 'model.decoder.layers'),
+    ([{'model.decoder.layers': 'many'}], 'model.decoder.layers'),
+    ([{'seed': 1}, {'seed': 2}, {'seed': 1}], 'twice'),
+    # The base has this value, so nothing differs.
+    ([{'seed': 0}, {'model.latent_size': 8}], 'twice'),
+    ([{'objective.beta.steps': 61}], 'training.steps'),
+  ],
+)
+def test_what_cannot_be_is_refused_in_one_line(added, words):
+  with pytest.raises(errors.UserError, match=words) as caught:
+    expand(*added)
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'pattern, seeds',
+  [('', [1, 2, 12]), ('seed=2', [2]), ('seed=1', [1, 12]), ('*=1-*', [1])],
+)
+def test_points_are_chosen_by_their_name(pattern, seeds):
+  found = points.select(expand(*({'seed': i} for i in (1, 2, 12))), pattern)
+  assert [point.settings.seed for point in found] == seeds
+
+
+def test_choosing_none_names_what_there_is():
+  with pytest.raises(errors.UserError, match='seed=1-'):
+    points.select(expand({'seed': 1}, {'seed': 2}), 'nothing')
+
+
+@pytest.mark.parametrize(
+  'value, text',
+  [
+    (None, 'none'),
+    ((), 'none'),
+    (('input', 'memory'), 'input+memory'),
+    (1e-4, '0.0001'),
+    (3, '3'),
+    (True, 'True'),
+  ],
+)
+def test_values_in_few_characters(value, text):
+  assert points.describe(value) == text
+
+
+def test_points_are_values():
+  (point,) = expand({'seed': 1})
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    point.slug = ''
