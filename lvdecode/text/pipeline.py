@@ -207,7 +207,8 @@ def _plan(
 
   What does not fill a batch of its length moves up to the next longer one, so
   no length is starved and only N mod batch_size texts sit an epoch out,
-  others in each epoch.
+  others in each epoch. Which length comes when does not depend on the seed,
+  so that runs of several seeds can be trained in one program.
   """
   # Sorting raw bits, whose stream NumPy promises never to change, where
   # `Generator.permutation` may: a run can resume under a later NumPy.
@@ -224,6 +225,7 @@ def _plan(
     lengths.append(np.full(count, length))
     waiting = waiting[full:]
   total = len(corpus.rows) // settings.batch_size
+  bits = np.random.PCG64(np.random.SeedSequence(epoch))
   shuffled = np.argsort(bits.random_raw(total), kind='stable')
   return _Plan(
     np.concatenate(batches)[shuffled], np.concatenate(lengths)[shuffled]

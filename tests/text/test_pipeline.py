@@ -157,6 +157,24 @@ def test_a_batch_is_a_pure_function_of_seed_and_index(corpus, start):
   assert not _equal(part, _take(other, 3))
 
 
+def test_seeds_share_the_order_of_lengths_and_nothing_else(corpus):
+  numbered = _numbered(corpus)
+  settings = _settings(batch_size=4)
+  count = pipeline.batches_per_epoch(corpus, settings)
+  one, two = (
+    _take(pipeline.train_batches(numbered, settings, seed), 2 * count)
+    for seed in (1, 2)
+  )
+  lengths = [[b.tokens.shape[1] for b in batches] for batches in (one, two)]
+  assert lengths[0] == lengths[1]
+  assert lengths[0][:count] != lengths[0][count:]  # each epoch anew
+  same = [
+    set(a.tokens[:, 0]) == set(b.tokens[:, 0])
+    for a, b in zip(one, two, strict=True)
+  ]
+  assert not any(same)
+
+
 def test_a_resumed_iterator_continues(corpus):
   settings = _settings()
   whole = _take(pipeline.train_batches(corpus, settings, seed=0), 50)
