@@ -96,7 +96,14 @@ def objective(
 ):
   return latent.ObjectiveSettings(
     beta=schedules.ScheduleSettings(
-      kind='constant', start=0.0, end=beta, steps=1, cycles=1, ratio=1.0
+      kind='constant',
+      start=0.0,
+      end=beta,
+      duration='1 step',
+      shape='linear',
+      cycles=1,
+      wait=0.0,
+      ratio=1.0,
     ),
     free_bits=bounds.FreeBitsSettings(kind=free_bits, nats=nats),
     word_dropout=word_dropout,
