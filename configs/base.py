@@ -88,6 +88,20 @@ def get_config(arg: str = '') -> Config:
   # sequences may lie below.
   c.objective.free_bits.kind = 'dim_batch'
   c.objective.free_bits.nats = 0.15  # of a sequence or of a dimension
+  c.objective.rate = Config()
+  # A target for the KL. 'none'; 'distance' (beta |KL - target|); 'dual' (KL at
+  # least the target, by a multiplier that learns); 'pi' (a controller sets
+  # beta, no schedule). With any, free_bits.kind = 'none'.
+  c.objective.rate.kind = 'none'
+  c.objective.rate.target = 5.0  # nats per sequence, mean over the batch
+  # dual: 1e-3 asks for a hundred steps at 10 nats too few until the KL is free
+  # at beta = 1, and as many until it is dear again.
+  c.objective.rate.dual_step = 1e-3
+  # pi: ControlVAE's Kp; its Ki of 1e-4 is for tens of thousands of steps.
+  c.objective.rate.proportional = 0.01
+  c.objective.rate.integral = 1e-3
+  c.objective.rate.beta_min = 0.0  # pi
+  c.objective.rate.beta_max = 1.0  # pi: above 1 it may squeeze the KL as well
   c.objective.word_dropout = 0.0  # of the decoder's input (Bowman 2016)
   c.objective.logits_mib = 512  # larger logits are worked off in chunks
 

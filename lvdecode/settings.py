@@ -63,6 +63,11 @@ class Settings:
         f'pipeline.lengths ends at {longest}, model.decoder.positions = '
         f'{positions}: give at least as many positions'
       )
+    if self.objective.rate.kind != 'none' and not self.model.injection.points:
+      raise errors.UserError(
+        f'objective.rate.kind = {self.objective.rate.kind!r}: without '
+        "model.injection.points there is no KL to control, make it 'none'"
+      )
     # Only to be refused early; of epochs nothing is known yet.
     schedules.resolve(
       'objective.beta', self.objective.beta, self.training.steps, 0

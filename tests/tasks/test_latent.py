@@ -22,7 +22,8 @@ PLAIN = tiny.shallow(points=())
 
 def loss(task, batch, streams):
   """Not compiled as a whole: many tasks share their small operations."""
-  return task.loss(tiny.params(task.model), batch, streams, None)
+  carry = task.init_carry()
+  return task.loss(tiny.params(task.model), batch, streams, None, carry)
 
 
 def keys_by_hand(name_crc, step=0):
@@ -133,7 +134,7 @@ def test_devices_together_have_the_loss_of_one():
 
   def shard(batch, place):
     streams = tiny.streams(2)._replace(place=place)
-    part = task.loss(tiny.params(MODEL), batch, streams, 'batch')
+    part = task.loss(tiny.params(MODEL), batch, streams, 'batch', None)
     return jax.lax.psum(part, 'batch')
 
   many = jax.pmap(shard, axis_name='batch', devices=jax.devices()[:4])(

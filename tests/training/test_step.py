@@ -37,6 +37,7 @@ def take(
     functools.partial(
       step_lib.train_step,
       loss_fn=toy.loss,
+      next_carry=toy.next_carry,
       tx=optimizer.tx,
       trainable=optimizer.trainable,
       axis_name=devices.axis_name,
@@ -87,6 +88,7 @@ def test_metrics_are_of_the_whole_batch(kind):
     functools.partial(
       step_lib.train_step,
       loss_fn=toy.loss,
+      next_carry=toy.next_carry,
       tx=tx,
       axis_name=devices.axis_name,
     )
@@ -103,7 +105,9 @@ def test_gradient_is_of_the_mean_over_real_examples():
   tx = optax.sgd(1.0)
   state = step_lib.init_state(toy, tx, 0, 0.0)
   batch = toy_task.make_batch(0)
-  new, _ = step_lib.train_step(state, batch, loss_fn=toy.loss, tx=tx)
+  new, _ = step_lib.train_step(
+    state, batch, loss_fn=toy.loss, next_carry=toy.next_carry, tx=tx
+  )
 
   def mean(params):
     real = batch.weights.astype(bool)
@@ -122,15 +126,20 @@ def test_noise_differs_between_steps_and_examples():
   seen = []
 
   class Spy(toy_task.Toy):
-    def loss(self, params, batch, streams, axis_name):
+    def loss(self, params, batch, streams, axis_name, carry):
       seen.append((streams.step, streams.place))
-      return super().loss(params, batch, streams, axis_name)
+      return super().loss(params, batch, streams, axis_name, carry)
 
   toy, tx = Spy(), optax.sgd(0.0)
   state = step_lib.init_state(toy, tx, 0, 0.0)
   for _ in range(2):
     state, _ = step_lib.train_step(
-      state, toy_task.make_batch(0), loss_fn=toy.loss, tx=tx, offset=7
+      state,
+      toy_task.make_batch(0),
+      loss_fn=toy.loss,
+      next_carry=toy.next_carry,
+      tx=tx,
+      offset=7,
     )
   assert [int(step) for step, _ in seen] == [0, 1]
   for _, place in seen:
