@@ -21,6 +21,16 @@ def test_settings_survive_json():
   assert built.model.injection.memory_score is None
 
 
+def test_without_a_latent_there_is_no_rate_to_control():
+  given = tree()
+  given['objective']['free_bits']['kind'] = 'none'
+  given['objective']['rate']['kind'] = 'dual'
+  settings.from_dict(given)
+  given['model']['injection']['points'] = ()
+  with pytest.raises(errors.UserError, match="'dual': without .*points"):
+    settings.from_dict(given)
+
+
 def test_durations_become_steps_for_training_alone():
   given = tree()
   given['objective']['beta']['duration'] = '1.5 epochs'
@@ -88,6 +98,8 @@ def without(path):
     (change('seed', -1), ['seed = -1']),
     (change('objective.beta.kind', 'ramp'), ['objective.beta: ', "'ramp'"]),
     (change('objective.free_bits.kind', 'dim'), ['dim_batch']),
+    (change('objective.rate.kind', 'pi'), ['free_bits', 'both hold']),
+    (change('objective.rate.kind', 'pid'), ["did you mean 'pi'"]),
     (change('objective.word_dropout', float('nan')), ['word_dropout = nan']),
     (change('data.source', 'file'), ["'file'", 'files']),
     (change('training.parallel', 'tpu'), ["'tpu'", 'pmap']),

@@ -61,21 +61,24 @@ def close(a, b, rtol=0.0, atol=1e-6):
     np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize('coupled', [False, True])
-def test_eight_devices_take_the_step_of_one(coupled):
-  toy = toy_task.Toy(coupled=coupled)
+@pytest.mark.parametrize('more', [False, True])
+def test_eight_devices_take_the_step_of_one(more):
+  toy = toy_task.Toy(coupled=more, remembers=more)
   one, seen_one = take(toy=toy)
   many, seen_many = take(toy=toy, kind='pmap')
   close(one.params, many.params)
+  close(one.carry, many.carry, rtol=1e-5)
   for a, b in zip(seen_one, seen_many, strict=True):
     close(a, b, rtol=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['jit', 'pmap'])
 def test_accumulation_takes_the_same_step(kind):
-  whole, seen_whole = take(kind=kind)
-  parts, seen_parts = take(kind=kind, accumulate=4)
+  toy = toy_task.Toy(remembers=True)
+  whole, seen_whole = take(kind=kind, toy=toy)
+  parts, seen_parts = take(kind=kind, accumulate=4, toy=toy)
   close(whole.params, parts.params)
+  close(whole.carry, parts.carry, rtol=1e-5)
   for a, b in zip(seen_whole, seen_parts, strict=True):
     close(a, b, rtol=1e-5)
 
@@ -148,6 +151,17 @@ def test_noise_differs_between_steps_and_examples():
   assert len({f['noise'] for f in figures}) == 5
 
 
+def test_what_is_remembered_is_of_the_steps_before():
+  final, seen = take(steps=3, toy=toy_task.Toy(remembers=True))
+  carry = 0.0
+  for figures in seen:
+    carry = 0.9 * carry + 0.1 * figures['loss']
+  np.testing.assert_allclose(final.carry, carry, rtol=1e-6)
+  _, forgetful = take(steps=3)
+  assert seen[0]['loss'] == forgetful[0]['loss']
+  assert seen[1]['loss'] > 1.1 * forgetful[1]['loss']
+
+
 def test_frozen_stay_bit_identical_and_all_others_move():
   start, final, _ = take(
     multipliers=(('decoder/kernel', 0.0), ('.*', 1.0)),
@@ -187,8 +201,9 @@ def test_average_follows_the_parameters():
 
 @pytest.mark.parametrize('kind', ['jit', 'pmap'])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(kind):
-  before, _ = take(steps=3, kind=kind, ema=0.9)
-  after, seen = take(steps=4, kind=kind, ema=0.9, bad=[3])
+  toy = toy_task.Toy(remembers=True)
+  before, _ = take(steps=3, kind=kind, ema=0.9, toy=toy)
+  after, seen = take(steps=4, kind=kind, ema=0.9, toy=toy, bad=[3])
   assert after.step == 4
   for a, b in zip(
     jax.tree.leaves(before._replace(step=None)),
