@@ -70,15 +70,38 @@ def get_config(arg: str = '') -> Config:
 
   c.objective = Config()
   c.objective.beta = Config()  # weight of the KL; 1 is the ELBO
-  c.objective.beta.kind = 'linear'  # 'constant' (= end), 'cyclical'
+  # 'constant' (= end), 'linear', 'sigmoid', 'cosine', 'cyclical',
+  # 'zero_then_ramp', 'ramp_hold_reset': pictures in docs/schedules.md.
+  c.objective.beta.kind = 'linear'
   c.objective.beta.start = 0.0
   c.objective.beta.end = 1.0
-  c.objective.beta.steps = 500  # of the rise, or of all cycles together
-  c.objective.beta.cycles = 4  # cyclical only
-  c.objective.beta.ratio = 0.5  # rising part of a cycle
+  # Of the rise, or of all cycles together: '500 steps', '3 epochs' or a part
+  # of training.steps, which stays within the run however short it is made.
+  c.objective.beta.duration = '25 %'
+  c.objective.beta.shape = 'linear'  # of a cycle's rise; 'sigmoid', 'cosine'
+  c.objective.beta.cycles = 4  # cyclical, ramp_hold_reset
+  c.objective.beta.wait = 0.25  # of a cycle, at start; ramp_hold_reset
+  c.objective.beta.ratio = 0.5  # of a cycle, rising; the rest is at end
   c.objective.free_bits = Config()
-  c.objective.free_bits.kind = 'dim_batch'  # 'none', 'total'
-  c.objective.free_bits.nats = 0.15  # a dimension (a sequence for 'total')
+  # 'none'; of a sequence 'total', 'total_batch'; of a dimension 'dim_sample',
+  # 'dim_batch', 'dim_mask'. '_batch' compares the batch's mean, so that single
+  # sequences may lie below.
+  c.objective.free_bits.kind = 'dim_batch'
+  c.objective.free_bits.nats = 0.15  # of a sequence or of a dimension
+  c.objective.rate = Config()
+  # A target for the KL. 'none'; 'distance' (beta |KL - target|); 'dual' (KL at
+  # least the target, by a multiplier that learns); 'pi' (a controller sets
+  # beta, no schedule). With any, free_bits.kind = 'none'.
+  c.objective.rate.kind = 'none'
+  c.objective.rate.target = 5.0  # nats per sequence, mean over the batch
+  # dual: 1e-3 asks for a hundred steps at 10 nats too few until the KL is free
+  # at beta = 1, and as many until it is dear again.
+  c.objective.rate.dual_step = 1e-3
+  # pi: ControlVAE's Kp; its Ki of 1e-4 is for tens of thousands of steps.
+  c.objective.rate.proportional = 0.01
+  c.objective.rate.integral = 1e-3
+  c.objective.rate.beta_min = 0.0  # pi
+  c.objective.rate.beta_max = 1.0  # pi: above 1 it may squeeze the KL as well
   c.objective.word_dropout = 0.0  # of the decoder's input (Bowman 2016)
   c.objective.logits_mib = 512  # larger logits are worked off in chunks
 
@@ -133,7 +156,7 @@ def quick(c: Config) -> None:
     part.width = 32
     part.dropout = 0.0
   c.optimizer.warmup_steps = 10
-  c.objective.beta.steps = 40
+  c.objective.beta.duration = '40 steps'
   c.training.steps = 60
   c.training.log_every = 10
   c.training.evaluate_every = 20

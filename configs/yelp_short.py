@@ -22,7 +22,7 @@ def get_config(arg: str = '') -> base.Config:
   c.model.encoder.width = 256
   c.model.decoder.positions = 32
   # A slow rise: the code forms while the KL is cheap, and later shrinks.
-  c.objective.beta.steps = 2_500
+  c.objective.beta.duration = '2500 steps'
   c.objective.free_bits.kind = 'total'
   c.objective.free_bits.nats = 4.0
   c.training.steps = 4_000

@@ -61,6 +61,7 @@ def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
     tokenizer = _tokenizer(settings, texts, workdir)
     corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
     _describe(corpus, settings)
+    settings = _in_steps(settings, corpus)
     task = settings_lib.build_task(settings, tokenizer)
     data = pipeline.train_batches(corpus, settings.pipeline, settings.seed)
     try:
@@ -93,6 +94,7 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   tokenizer = tokenizers.train(settings.tokenizer, texts)
   corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
   _describe(corpus, settings)
+  settings = _in_steps(settings, corpus)
   task = settings_lib.build_task(settings, tokenizer)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
   optimizer = optimizer_lib.make(
@@ -127,6 +129,11 @@ def _describe(corpus, settings) -> None:
     f'{100 * corpus.unknown_share:.2f} % unknown tokens, '
     f'{corpus.truncated:,} truncated, {corpus.dropped:,} dropped'
   )
+
+
+def _in_steps(settings, corpus) -> settings_lib.Settings:
+  epoch = pipeline.batches_per_epoch(corpus, settings.pipeline)
+  return settings_lib.in_steps(settings, epoch)
 
 
 def _evaluation(settings, task, tokenizer, cache):

@@ -1,6 +1,7 @@
 """The one exception that means: what the user gave cannot be used."""
 
 import difflib
+from typing import Any
 
 
 class UserError(ValueError):
@@ -25,9 +26,12 @@ def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
     raise UserError(f'{key} = {value!r}: {did_you_mean(value, known)}')
 
 
-def at_least(key: str, value: int | float, least: int | float) -> None:
-  """Refuses a number that is too small (or not a number at all)."""
-  if not value >= least:
+def at_least(key: str, value: Any, least: int | float) -> None:
+  """Refuses a number that is too small (or not a number at all).
+
+  An array passes: its value may not be known yet.
+  """
+  if isinstance(value, int | float) and not value >= least:
     raise UserError(f'{key} = {value}: it must be at least {least}')
 
 

@@ -14,6 +14,7 @@ from lvdecode.text import sources
 from lvdecode.text import tokenizers
 from lvdecode.training import loop
 from lvdecode.training import optimizer
+from lvdecode.training import schedules
 
 # Figures of the validation split of which less is better.
 BEST_METRICS = ('negative_elbo', 'nll')
@@ -62,12 +63,15 @@ class Settings:
         f'pipeline.lengths ends at {longest}, model.decoder.positions = '
         f'{positions}: give at least as many positions'
       )
-    beta = self.objective.beta
-    if beta.kind != 'constant' and beta.steps > self.training.steps:
+    if self.objective.rate.kind != 'none' and not self.model.injection.points:
       raise errors.UserError(
-        f'objective.beta.steps = {beta.steps}, training.steps = '
-        f'{self.training.steps}: the schedule would not end within the run'
+        f'objective.rate.kind = {self.objective.rate.kind!r}: without '
+        "model.injection.points there is no KL to control, make it 'none'"
       )
+    # Only to be refused early; of epochs nothing is known yet.
+    schedules.resolve(
+      'objective.beta', self.objective.beta, self.training.steps, 0
+    )
 
 
 def from_dict(tree: Mapping[str, Any]) -> Settings:
@@ -78,6 +82,26 @@ def from_dict(tree: Mapping[str, Any]) -> Settings:
 def to_dict(settings: Settings) -> dict[str, Any]:
   """The same as plain JSON values: `from_dict` takes it back."""
   return _plain(dataclasses.asdict(settings))
+
+
+def in_steps(settings: Settings, epoch_steps: int) -> Settings:
+  """The same with every duration in steps, as training needs it.
+
+  Args:
+    settings: of the run.
+    epoch_steps: batches an epoch of its data.
+
+  Raises:
+    UserError: a schedule would not end within the run.
+  """
+  beta = schedules.resolve(
+    'objective.beta',
+    settings.objective.beta,
+    settings.training.steps,
+    epoch_steps,
+  )
+  objective = dataclasses.replace(settings.objective, beta=beta)
+  return dataclasses.replace(settings, objective=objective)
 
 
 def build_task(

@@ -23,7 +23,7 @@ def workdir(tmp_path_factory):
   config.training.steps = 4
   config.training.evaluate_every = 2
   config.training.checkpoint_every = 2
-  config.objective.beta.steps = 4
+  config.objective.beta.duration = '4 steps'
   config.training.parallel = 'jit'
   folder = tmp_path_factory.mktemp('restore')
   run.train(settings.from_dict(config.to_dict()), folder / 'run')

@@ -21,6 +21,27 @@ def test_settings_survive_json():
   assert built.model.injection.memory_score is None
 
 
+def test_without_a_latent_there_is_no_rate_to_control():
+  given = tree()
+  given['objective']['free_bits']['kind'] = 'none'
+  given['objective']['rate']['kind'] = 'dual'
+  settings.from_dict(given)
+  given['model']['injection']['points'] = ()
+  with pytest.raises(errors.UserError, match="'dual': without .*points"):
+    settings.from_dict(given)
+
+
+def test_durations_become_steps_for_training_alone():
+  given = tree()
+  given['objective']['beta']['duration'] = '1.5 epochs'
+  built = settings.from_dict(given)
+  training = settings.in_steps(built, 20)
+  assert training.objective.beta.duration == '30 steps'
+  assert built.objective.beta.duration == '1.5 epochs'
+  with pytest.raises(errors.UserError, match="'1.5 epochs' is 75 steps"):
+    settings.in_steps(built, 50)
+
+
 def test_an_integer_serves_as_a_float():
   given = tree()
   given['optimizer']['learning_rate'] = 1
@@ -67,11 +88,18 @@ def without(path):
     (change('model.decoder.dropout', 1.0), ['dropout = 1.0', '[0.0, 1.0)']),
     (change('model.dtype', 'float16'), ["dtype = 'float16'", 'bfloat16']),
     (change('model.latent_size', 0), ['latent_size = 0', 'at least 1']),
-    (change('objective.beta.steps', 61), ['61', 'training.steps = 60']),
+    (
+      change('objective.beta.duration', '61 steps'),
+      ["objective.beta.duration = '61 steps'", 'training.steps = 60'],
+    ),
+    (change('objective.beta.duration', '120 %'), ['72 steps', 'steps = 60']),
+    (change('objective.beta.duration', 'soon'), ['objective.beta: ', "'soon'"]),
     (change('training.best_metric', 'elbo'), ['known are negative_elbo']),
     (change('seed', -1), ['seed = -1']),
     (change('objective.beta.kind', 'ramp'), ['objective.beta: ', "'ramp'"]),
     (change('objective.free_bits.kind', 'dim'), ['dim_batch']),
+    (change('objective.rate.kind', 'pi'), ['free_bits', 'both hold']),
+    (change('objective.rate.kind', 'pid'), ["did you mean 'pi'"]),
     (change('objective.word_dropout', float('nan')), ['word_dropout = nan']),
     (change('data.source', 'file'), ["'file'", 'files']),
     (change('training.parallel', 'tpu'), ["'tpu'", 'pmap']),

@@ -9,6 +9,7 @@ import numpy as np
 
 from lvdecode.latent import bounds
 from lvdecode.latent import injection
+from lvdecode.latent import rate as rate_lib
 from lvdecode.latent import vae
 from lvdecode.nn import vocabulary
 from lvdecode.tasks import latent
@@ -91,14 +92,40 @@ def shallow(*args, **kwargs):
   return model(*args, decoder=decoder_settings(layers=1), **kwargs)
 
 
+def rate_settings(changes=None):
+  chosen = dict(
+    kind='none',
+    target=3.0,
+    dual_step=0.1,
+    proportional=0.01,
+    integral=0.001,
+    beta_min=0.0,
+    beta_max=1.0,
+  )
+  return rate_lib.RateSettings(**{**chosen, **(changes or {})})
+
+
 def objective(
-  beta=1.0, free_bits='none', nats=0.0, word_dropout=0.0, logits_mib=1
+  beta=1.0,
+  free_bits='none',
+  nats=0.0,
+  rate=None,
+  word_dropout=0.0,
+  logits_mib=1,
 ):
   return latent.ObjectiveSettings(
     beta=schedules.ScheduleSettings(
-      kind='constant', start=0.0, end=beta, steps=1, cycles=1, ratio=1.0
+      kind='constant',
+      start=0.0,
+      end=beta,
+      duration='1 step',
+      shape='linear',
+      cycles=1,
+      wait=0.0,
+      ratio=1.0,
     ),
     free_bits=bounds.FreeBitsSettings(kind=free_bits, nats=nats),
+    rate=rate_settings(rate),
     word_dropout=word_dropout,
     logits_mib=logits_mib,
   )

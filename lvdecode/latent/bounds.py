@@ -14,7 +14,14 @@ from jaxtyping import Array, Float
 
 from lvdecode import errors
 
-FREE_BITS = ('none', 'dim_batch', 'total')
+FREE_BITS = (
+  'none',
+  'total',
+  'total_batch',
+  'dim_sample',
+  'dim_batch',
+  'dim_mask',
+)
 
 
 class Terms(NamedTuple):
@@ -33,16 +40,23 @@ class Terms(NamedTuple):
 class FreeBitsSettings:
   """A rate that costs nothing (Kingma et al. 2016; Li et al. 2019).
 
+  mean_b is over the global batch (over the micro-batch where steps accumulate).
+
   Attributes:
-    kind: 'none'; 'dim_batch', sum_d max(mean_b KL_d, nats), the mean over the
-      global batch (over the micro-batch where steps accumulate); or 'total',
-      max(KL, nats) of each sequence.
-    nats: the free rate, per dimension for 'dim_batch', per sequence for
-      'total'.
+    kind: 'none';
+      'total', max(KL, nats) of each sequence;
+      'total_batch', max(mean_b KL, nats);
+      'dim_sample', sum_d max(KL_d, nats) of each sequence;
+      'dim_batch', sum_d max(mean_b KL_d, nats);
+      'dim_mask', the sum of those KL_d whose mean_b KL_d > nats: below it a
+      dimension costs nothing at all (OPTIMUS, Li et al. 2020, whose code
+      decides it for each sequence alone).
+    nats: the free rate, per sequence for 'total' and 'total_batch', otherwise
+      per dimension.
   """
 
   kind: str
-  nats: float
+  nats: float | jax.Array
 
   def __post_init__(self):
     errors.one_of('objective.free_bits.kind', self.kind, FREE_BITS)
@@ -67,17 +81,33 @@ def charged_kl(
   """
   if not kl.shape[-1]:
     return jnp.zeros(kl.shape[0])  # no latent, nothing to charge
-  if settings.kind == 'total':
-    return jnp.maximum(jnp.sum(kl, axis=-1), settings.nats)
-  if settings.kind == 'dim_batch':
+  nats = settings.nats
+  if settings.kind == 'dim_sample':
+    kl = jnp.maximum(kl, nats)
+  elif settings.kind in ('dim_batch', 'dim_mask'):
     # Whether a dimension is charged depends on the global mean; a constant
     # gate keeps the loss a sum of per-example terms.
-    total, count = lax.stop_gradient((real @ kl, jnp.sum(real)))
-    if axis_name is not None:
-      total, count = lax.psum((total, count), axis_name)
-    charged = (total > settings.nats * count)[None, :]
-    kl = jnp.where(charged, kl, settings.nats)
-  return jnp.sum(kl, axis=-1)
+    charged = batch_mean(kl, real, axis_name)[None, :] > nats
+    kl = jnp.where(charged, kl, nats if settings.kind == 'dim_batch' else 0.0)
+  total = jnp.sum(kl, axis=-1)
+  if settings.kind == 'total':
+    return jnp.maximum(total, nats)
+  if settings.kind == 'total_batch':
+    return jnp.where(batch_mean(total, real, axis_name) > nats, total, nats)
+  return total
+
+
+def batch_mean(
+  values: Float[Array, ' B *rest'],
+  real: Float[Array, ' B'],
+  axis_name: str | None,
+) -> Float[Array, '*rest']:
+  """The mean over the real examples of all devices, for gates: a constant."""
+  sums = lax.stop_gradient((real @ values, jnp.sum(real)))
+  if axis_name is not None:
+    sums = lax.psum(sums, axis_name)
+  total, count = sums
+  return total / jnp.maximum(count, 1.0)
 
 
 def importance_weighted_nll(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from lvdecode import errors
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
+from lvdecode.latent import rate as rate_lib
 from lvdecode.latent import vae
 from lvdecode.text import pipeline
 from lvdecode.training import metrics
@@ -20,11 +21,12 @@ from lvdecode.training import schedules
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
-  """What is minimised: nll + beta(step) * charged KL.
+  """What is minimised: nll + what is charged for the KL.
 
   Attributes:
     beta: the weight of the KL, a schedule of the step.
     free_bits: the rate that costs nothing.
+    rate: a target for the KL.
     word_dropout: share of the decoder's input tokens that are hidden from it
       (Bowman et al. 2016); BOS never is.
     logits_mib: the vocabulary loss goes in chunks where float32 logits of a
@@ -33,12 +35,18 @@ class ObjectiveSettings:
 
   beta: schedules.ScheduleSettings
   free_bits: bounds.FreeBitsSettings
+  rate: rate_lib.RateSettings
   word_dropout: float
   logits_mib: int
 
   def __post_init__(self):
     errors.between('objective.word_dropout', self.word_dropout, 0.0, 1.0)
     errors.at_least('objective.logits_mib', self.logits_mib, 1)
+    if self.rate.kind != 'none' and self.free_bits.kind != 'none':
+      raise errors.UserError(
+        f'objective.rate.kind = {self.rate.kind!r}, objective.free_bits.kind = '
+        f"{self.free_bits.kind!r}: both hold the KL up, make one of them 'none'"
+      )
 
   @property
   def logits_bytes(self) -> int:
@@ -65,14 +73,25 @@ class LatentTask:
     visible = jnp.ones((1, 2), bool)
     return self.model.init(rng, tokens, visible)['params']
 
+  def init_carry(self) -> rate_lib.Memory:
+    """What rate control remembers before the first step."""
+    return rate_lib.start(self.objective.rate)
+
+  def next_carry(
+    self, carry: rate_lib.Memory, metrics: dict[str, metrics.Mean]
+  ) -> rate_lib.Memory:
+    """The same once the whole batch's KL is known."""
+    return rate_lib.advance(self.objective.rate, carry, metrics['kl'].value())
+
   def loss(
     self,
     params: dict,
     batch: pipeline.Batch,
     streams: randomness.Streams,
     axis_name: str | None,
+    carry: rate_lib.Memory,
   ) -> tuple[Float[Array, ''], dict[str, metrics.Mean]]:
-    """The sum of nll + beta * charged KL over the real examples, in nats."""
+    """The sum of nll + charge for the KL over the real examples, in nats."""
     q = self._apply(
       params,
       'encode',
@@ -105,18 +124,21 @@ class LatentTask:
     charged = bounds.charged_kl(
       terms.kl, real, self.objective.free_bits, axis_name
     )
+    charge = rate_lib.charge(
+      self.objective.rate, carry, beta, charged, real, axis_name
+    )
     count = jnp.sum(real)
 
     def mean(per_example):
       return metrics.Mean(real @ per_example, count)
 
-    loss = mean(terms.nll + beta * charged)
+    loss = mean(terms.nll + charge.cost)
     return loss.total, {
       'loss': loss,
       'nll': mean(terms.nll),
       'kl': mean(jnp.sum(terms.kl, axis=-1)),
       'negative_elbo': mean(bounds.negative_elbo(terms)),
-      'beta': metrics.Mean(beta * count, count),
+      'beta': metrics.Mean(charge.weight * count, count),
     }
 
   def evaluate(

@@ -148,6 +148,7 @@ class Checkpoints:
       opt_state=rest['opt_state'],
       rng=jax.random.wrap_key_data(jnp.asarray(rest['rng'])),
       ema=trees.get('ema'),
+      carry=rest['carry'],
     )
     return state, loop
 
@@ -227,6 +228,7 @@ def _items(state: step_lib.TrainState) -> dict[str, Any]:
       'step': state.step,
       'rng': jax.random.key_data(state.rng),
       'opt_state': state.opt_state,
+      'carry': state.carry,
     },
   }
   if state.ema is not None:

@@ -215,6 +215,7 @@ class _Trainer:
       functools.partial(
         step_lib.train_step,
         loss_fn=task.loss,
+        next_carry=task.next_carry,
         tx=optimizer.tx,
         trainable=optimizer.trainable,
         axis_name=self._devices.axis_name,

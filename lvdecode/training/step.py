@@ -15,10 +15,12 @@ from lvdecode.training import randomness
 Params = Any  # A tree of float32 arrays.
 Batch = Any  # A tree of arrays whose first axis counts examples.
 Metrics = dict[str, metrics_lib.Mean]
+Carry = Any  # A tree of arrays, or None.
 LossFn = Callable[
-  [Params, Batch, randomness.Streams, str | None],
+  [Params, Batch, randomness.Streams, str | None, Carry],
   tuple[Float[Array, ''], Metrics],
 ]
+NextCarry = Callable[[Carry, Metrics], Carry]
 
 
 @runtime_checkable
@@ -28,12 +30,19 @@ class Task(Protocol):
   def init(self, rng: Key[Array, '']) -> Params:
     """Fresh parameters."""
 
+  def init_carry(self) -> Carry:
+    """What the loss remembers from step to step, before the first one."""
+
+  def next_carry(self, carry: Carry, metrics: Metrics) -> Carry:
+    """The same after a step whose whole batch had these metrics."""
+
   def loss(
     self,
     params: Params,
     batch: Batch,
     streams: randomness.Streams,
     axis_name: str | None,
+    carry: Carry,
   ) -> tuple[Float[Array, ''], Metrics]:
     """The SUM over this device's real examples, and what to report.
 
@@ -56,6 +65,7 @@ class TrainState(NamedTuple):
     opt_state: the optimiser's, without any entry for frozen parameters.
     rng: root of every random stream.
     ema: running average of the parameters, or None when off.
+    carry: what the loss remembers from step to step, or None.
   """
 
   step: Int[Array, '']
@@ -63,6 +73,7 @@ class TrainState(NamedTuple):
   opt_state: Any
   rng: Key[Array, '']
   ema: Params | None
+  carry: Carry
 
 
 def init_state(
@@ -78,6 +89,7 @@ def init_state(
     rng=rng,
     # A copy: the compiled step gives both trees away.
     ema=jax.tree.map(jnp.copy, params) if ema else None,
+    carry=task.init_carry(),
   )
 
 
@@ -86,6 +98,7 @@ def train_step(
   batch: Batch,
   *,
   loss_fn: LossFn,
+  next_carry: NextCarry,
   tx: optax.GradientTransformation,
   trainable: Any = None,
   axis_name: str | None = None,
@@ -102,6 +115,7 @@ def train_step(
     state: the state, equal on every device.
     batch: this device's share; its size is a multiple of `accumulate`.
     loss_fn: as `Task.loss`.
+    next_carry: as `Task.next_carry`.
     tx: the optimiser; given the step as an extra argument.
     trainable: tree of bools like the parameters; no gradient is computed
       where False. None: all True.
@@ -125,7 +139,7 @@ def train_step(
   def gradient(batch, streams):
     def loss(free):
       params = _overlay(trainable, free, state.params)
-      return loss_fn(params, batch, streams, axis_name)
+      return loss_fn(params, batch, streams, axis_name, state.carry)
 
     return jax.grad(loss, has_aux=True)(free)
 
@@ -154,6 +168,7 @@ def train_step(
     opt_state=_where(good, opt_state, state.opt_state),
     rng=state.rng,
     ema=_where(good, average, state.ema),
+    carry=_where(good, next_carry(state.carry, metrics), state.carry),
   )
   one = jnp.ones(())
   metrics = dict(metrics, grad_norm=metrics_lib.Mean(norm, one))

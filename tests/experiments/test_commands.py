@@ -21,7 +21,7 @@ SHORT = (
   '--config.training.steps=4',
   '--config.training.evaluate_every=2',
   '--config.training.checkpoint_every=2',
-  '--config.objective.beta.steps=2',
+  '--config.objective.beta.duration=2 steps',
 )
 
 

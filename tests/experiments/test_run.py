@@ -19,7 +19,7 @@ def test_one_device_and_eight_end_in_the_same_parameters(tmp_path):
     config.training.steps = 6
     config.training.evaluate_every = 6
     config.training.checkpoint_every = 6
-    config.objective.beta.steps = 6
+    config.objective.beta.duration = '6 steps'
     config.objective.word_dropout = 0.2
     config.training.parallel = kind
     run.train(settings.from_dict(config.to_dict()), tmp_path / kind)

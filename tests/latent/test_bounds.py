@@ -20,11 +20,21 @@ KL = jnp.asarray(
 )
 KL = KL.at[7].set(90.0)  # a filler, which would charge every dimension
 REAL = jnp.asarray([1, 1, 1, 1, 1, 1, 1, 0], jnp.float32)
-NATS = {'none': 0.7, 'dim_batch': 0.5, 'total': 3.0}
+# Close to a mean, so that a threshold a little off is seen.
+NATS = {
+  'none': 0.7,
+  'total': 3.0,
+  'total_batch': 2.9,
+  'dim_sample': 0.46,
+  'dim_batch': 0.46,
+  'dim_mask': 0.46,
+}
 
 
-def charge(kl, kind, real=REAL, axis_name=None):
-  settings = bounds.FreeBitsSettings(kind=kind, nats=NATS[kind])
+def charge(kl, kind, real=REAL, axis_name=None, nats=None):
+  settings = bounds.FreeBitsSettings(
+    kind=kind, nats=NATS[kind] if nats is None else nats
+  )
   return bounds.charged_kl(kl, real, settings, axis_name)
 
 
@@ -32,54 +42,72 @@ def mean_of(values, real=REAL):
   return real @ values / real.sum()
 
 
-FORMULAS = {
-  'none': lambda kl: kl.sum(-1).mean(),
-  'dim_batch': lambda kl: np.maximum(kl.mean(0), NATS['dim_batch']).sum(),
-  'total': lambda kl: np.maximum(kl.sum(-1), NATS['total']).mean(),
-}
-
-
-@pytest.mark.parametrize('kind', bounds.FREE_BITS)
-def test_free_bits_are_their_formula(kind):
-  expected = FORMULAS[kind](np.asarray(KL)[:7])  # the last row is a filler
-  np.testing.assert_allclose(mean_of(charge(KL, kind)), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize('kind', bounds.FREE_BITS)
-def test_gradient_is_that_of_the_formula(kind):
-  got = jax.grad(lambda kl: mean_of(charge(kl, kind)))(KL)
-  real = np.asarray(KL)[:7]
-  paid = {
-    'none': np.ones_like(real),
-    'dim_batch': np.broadcast_to(real.mean(0) > NATS[kind], real.shape),
-    'total': np.broadcast_to(real.sum(-1)[:, None] > NATS[kind], real.shape),
+def formula(kl, kind, nats):
+  """The mean charge of `kl` [B, Z], and whether each entry is paid for."""
+  mean, whole = kl.mean(0), kl.sum(-1)
+  value, paid = {
+    'none': (whole.mean(), True),
+    'total': (np.maximum(whole, nats).mean(), whole[:, None] > nats),
+    'total_batch': (max(whole.mean(), nats), whole.mean() > nats),
+    'dim_sample': (np.maximum(kl, nats).sum(-1).mean(), kl > nats),
+    'dim_batch': (np.maximum(mean, nats).sum(), mean > nats),
+    'dim_mask': (mean[mean > nats].sum(), mean > nats),
   }[kind]
-  if kind != 'none':
-    assert paid.any() and not paid.all()
-  np.testing.assert_allclose(got[:7], paid / 7, rtol=1e-6)
-  np.testing.assert_array_equal(got[7], 0)
+  return value, np.broadcast_to(paid, kl.shape)
 
 
-def test_dim_batch_gate_is_that_of_all_devices_together():
-  devices = jax.devices()[:4]
+@pytest.mark.parametrize('side', [0.0, 1.0, 100.0])
+@pytest.mark.parametrize('kind', bounds.FREE_BITS)
+def test_free_bits_and_their_gradient_are_the_formula(kind, side):
+  nats = NATS[kind] * side
+  real = np.asarray(KL)[:7]  # the last row is a filler
+  expected, paid = formula(real, kind, nats)
+  value, slope = jax.value_and_grad(
+    lambda kl: mean_of(charge(kl, kind, nats=nats))
+  )(KL)
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+  np.testing.assert_allclose(slope[:7], paid / 7, rtol=1e-6)
+  np.testing.assert_array_equal(slope[7], 0)
+  # All above the threshold, on both sides of it, all below; of the one number
+  # that 'total_batch' compares there are not both.
+  if kind not in ('none', 'total_batch'):
+    assert paid.any() == (side < 100.0) and paid.all() == (side == 0.0)
+
+
+@pytest.mark.parametrize('kind', bounds.FREE_BITS)
+def test_free_bits_of_many_thresholds_run_as_one(kind):
+  many = jnp.asarray([0.0, 0.5, 3.0, 50.0])
+  charged = jax.jit(jax.vmap(lambda nats: charge(KL, kind, nats=nats)))(many)
+  for row, nats in zip(charged, many, strict=True):
+    expected = charge(KL, kind, nats=float(nats))
+    np.testing.assert_allclose(row, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('kind', bounds.FREE_BITS)
+def test_eight_devices_charge_what_one_does(kind):
   # Sorted: the devices' own means lie on different sides of the threshold.
-  kl = jnp.sort(KL, axis=0)
-  own = np.asarray(kl)[:6].reshape(3, 2, Z).mean(1) > NATS['dim_batch']
-  assert (own.any(0) & ~own.all(0)).any()
+  kl = jnp.concatenate([jnp.sort(KL[:7], axis=0), KL[7:]]).repeat(2, axis=0)
+  real = REAL.repeat(2)
+  nats = {'total': 2.0, 'total_batch': 2.0}.get(kind, NATS[kind])
+  rows = np.asarray(kl)[:14].reshape(7, 2, Z)
+  own = np.stack([formula(two, kind, nats)[1] for two in rows])
+  whole = formula(rows.reshape(14, Z), kind, nats)[1].reshape(own.shape)
+  if 'batch' in kind or kind == 'dim_mask':
+    assert (own != whole).any()
 
   def total(kl, real, axis_name=None):
-    return real @ charge(kl, 'dim_batch', real, axis_name)
+    return real @ charge(kl, kind, real, axis_name, nats)
 
   def shard(kl, real):
     value, gradient = jax.value_and_grad(total)(kl, real, 'batch')
     return jax.lax.psum(value, 'batch'), gradient
 
-  value, gradient = jax.pmap(shard, axis_name='batch', devices=devices)(
-    kl.reshape(4, 2, Z), REAL.reshape(4, 2)
+  value, gradient = jax.pmap(shard, axis_name='batch')(
+    kl.reshape(8, 2, Z), real.reshape(8, 2)
   )
-  expected, slope = jax.value_and_grad(total)(kl, REAL)
-  np.testing.assert_allclose(value, np.full(4, expected), rtol=1e-6)
-  np.testing.assert_allclose(gradient.reshape(B, Z), slope, rtol=1e-6)
+  expected, slope = jax.value_and_grad(total)(kl, real)
+  np.testing.assert_allclose(value, np.full(8, expected), rtol=1e-6)
+  np.testing.assert_allclose(gradient.reshape(-1, Z), slope, rtol=1e-6)
 
 
 @pytest.mark.parametrize('kind', bounds.FREE_BITS)

@@ -11,6 +11,7 @@ import tiny
 
 from lvdecode import errors
 from lvdecode.latent import gaussian
+from lvdecode.latent import rate
 from lvdecode.tasks import latent
 from lvdecode.text import pipeline
 
@@ -22,7 +23,8 @@ PLAIN = tiny.shallow(points=())
 
 def loss(task, batch, streams):
   """Not compiled as a whole: many tasks share their small operations."""
-  return task.loss(tiny.params(task.model), batch, streams, None)
+  carry = task.init_carry()
+  return task.loss(tiny.params(task.model), batch, streams, None, carry)
 
 
 def keys_by_hand(name_crc, step=0):
@@ -91,6 +93,34 @@ def test_free_bits_charge_the_loss_and_no_metric():
   np.testing.assert_allclose(metrics['kl'].total, kl.sum(), rtol=1e-5)
 
 
+@pytest.mark.parametrize('kind', ['distance', 'dual', 'pi'])
+def test_rate_control_charges_the_loss_and_is_reported(kind):
+  nll, kl = by_hand()
+  target = float(kl.sum(1).mean()) + 1
+  task = tiny.task(MODEL, beta=0.5, rate=dict(kind=kind, target=target))
+  carry = {
+    'distance': None,
+    'dual': rate.Multiplier(jnp.float32(0.2)),
+    'pi': rate.Controller(jnp.float32(0.7), jnp.zeros(())),
+  }[kind]
+  mean = kl.sum(1).mean()
+  charge, weight = {
+    'distance': (0.5, -0.5),
+    'dual': (0.5 * mean + 0.2, 0.3),
+    'pi': (0.7 * mean, 0.7),
+  }[kind]
+  total, metrics = task.loss(
+    tiny.params(MODEL), BATCH, tiny.streams(), None, carry
+  )
+  np.testing.assert_allclose(total / 3, nll.mean() + charge, rtol=1e-5)
+  np.testing.assert_allclose(metrics['beta'].total / 3, weight, rtol=1e-5)
+  after = task.next_carry(carry, metrics)
+  if kind == 'dual':
+    np.testing.assert_allclose(after.value, 0.2 + 0.1 * 1, rtol=1e-4)
+  if kind == 'pi':
+    np.testing.assert_allclose(after.integral, -0.001, rtol=1e-4)
+
+
 def padded(batch, columns=0, rows=0):
   """More padding, and rows that are copies with weights of 0."""
   tokens = np.pad(
@@ -133,7 +163,7 @@ def test_devices_together_have_the_loss_of_one():
 
   def shard(batch, place):
     streams = tiny.streams(2)._replace(place=place)
-    part = task.loss(tiny.params(MODEL), batch, streams, 'batch')
+    part = task.loss(tiny.params(MODEL), batch, streams, 'batch', None)
     return jax.lax.psum(part, 'batch')
 
   many = jax.pmap(shard, axis_name='batch', devices=jax.devices()[:4])(
@@ -280,6 +310,10 @@ def test_visible_is_bos_and_targets_and_fillers_are_not_real():
   ('changes', 'message'),
   [
     ({'word_dropout': 1.0}, 'objective.word_dropout = 1.0'),
+    (
+      {'rate': {'kind': 'pi'}, 'free_bits': 'total'},
+      "rate.kind = 'pi', objective.free_bits.kind = 'total'.*make one of them",
+    ),
     ({'logits_mib': 0}, 'objective.logits_mib = 0: it must be at least 1'),
   ],
 )

@@ -43,6 +43,18 @@ def equal(a, b):
     np.testing.assert_array_equal(x, y)
 
 
+def test_what_the_loss_remembers_comes_back(tmp_path):
+  carry = {'multiplier': jnp.float32(1 / 3), 'sum': jnp.arange(3.0)}
+  state = make_state(5)._replace(carry=carry)
+  with open_checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(state, {}, {})
+    checkpoints.wait()
+    restored, _ = checkpoints.restore(jax.eval_shape(lambda: state))
+    equal(restored, state)
+    with pytest.raises(errors.UserError, match="'carry/.*not in the model"):
+      checkpoints.restore(make_state())
+
+
 @pytest.mark.parametrize('ema', [0.0, 0.9])
 def test_everything_comes_back_exactly(tmp_path, ema):
   saved(tmp_path, (5,), ema)

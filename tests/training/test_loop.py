@@ -59,13 +59,15 @@ def same(left, right):
 
 @pytest.mark.parametrize('kind', ['jit', 'pmap'])
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path, kind):
-  whole = toy_task.run(tmp_path / 'whole', parallel=kind)
+  toy = toy_task.Toy(remembers=True)
+  whole = toy_task.run(tmp_path / 'whole', toy=toy, parallel=kind)
   # Before any checkpoint, between two lines, and after the last line.
   for at in (1, 5, 9):
     with pytest.raises(Killed):
-      toy_task.run(tmp_path / 'killed', Dying(at), parallel=kind)
-  resumed = toy_task.run(tmp_path / 'killed', parallel=kind)
+      toy_task.run(tmp_path / 'killed', Dying(at), toy=toy, parallel=kind)
+  resumed = toy_task.run(tmp_path / 'killed', toy=toy, parallel=kind)
   same(whole, resumed)
+  assert whole.carry > 0
   assert lines(tmp_path / 'killed') == lines(tmp_path / 'whole')
   assert [x['step'] for x in lines(tmp_path / 'whole')] == [
     3,

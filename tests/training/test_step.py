@@ -37,6 +37,7 @@ def take(
     functools.partial(
       step_lib.train_step,
       loss_fn=toy.loss,
+      next_carry=toy.next_carry,
       tx=optimizer.tx,
       trainable=optimizer.trainable,
       axis_name=devices.axis_name,
@@ -60,21 +61,24 @@ def close(a, b, rtol=0.0, atol=1e-6):
     np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize('coupled', [False, True])
-def test_eight_devices_take_the_step_of_one(coupled):
-  toy = toy_task.Toy(coupled=coupled)
+@pytest.mark.parametrize('more', [False, True])
+def test_eight_devices_take_the_step_of_one(more):
+  toy = toy_task.Toy(coupled=more, remembers=more)
   one, seen_one = take(toy=toy)
   many, seen_many = take(toy=toy, kind='pmap')
   close(one.params, many.params)
+  close(one.carry, many.carry, rtol=1e-5)
   for a, b in zip(seen_one, seen_many, strict=True):
     close(a, b, rtol=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['jit', 'pmap'])
 def test_accumulation_takes_the_same_step(kind):
-  whole, seen_whole = take(kind=kind)
-  parts, seen_parts = take(kind=kind, accumulate=4)
+  toy = toy_task.Toy(remembers=True)
+  whole, seen_whole = take(kind=kind, toy=toy)
+  parts, seen_parts = take(kind=kind, accumulate=4, toy=toy)
   close(whole.params, parts.params)
+  close(whole.carry, parts.carry, rtol=1e-5)
   for a, b in zip(seen_whole, seen_parts, strict=True):
     close(a, b, rtol=1e-5)
 
@@ -87,6 +91,7 @@ def test_metrics_are_of_the_whole_batch(kind):
     functools.partial(
       step_lib.train_step,
       loss_fn=toy.loss,
+      next_carry=toy.next_carry,
       tx=tx,
       axis_name=devices.axis_name,
     )
@@ -103,7 +108,9 @@ def test_gradient_is_of_the_mean_over_real_examples():
   tx = optax.sgd(1.0)
   state = step_lib.init_state(toy, tx, 0, 0.0)
   batch = toy_task.make_batch(0)
-  new, _ = step_lib.train_step(state, batch, loss_fn=toy.loss, tx=tx)
+  new, _ = step_lib.train_step(
+    state, batch, loss_fn=toy.loss, next_carry=toy.next_carry, tx=tx
+  )
 
   def mean(params):
     real = batch.weights.astype(bool)
@@ -122,21 +129,37 @@ def test_noise_differs_between_steps_and_examples():
   seen = []
 
   class Spy(toy_task.Toy):
-    def loss(self, params, batch, streams, axis_name):
+    def loss(self, params, batch, streams, axis_name, carry):
       seen.append((streams.step, streams.place))
-      return super().loss(params, batch, streams, axis_name)
+      return super().loss(params, batch, streams, axis_name, carry)
 
   toy, tx = Spy(), optax.sgd(0.0)
   state = step_lib.init_state(toy, tx, 0, 0.0)
   for _ in range(2):
     state, _ = step_lib.train_step(
-      state, toy_task.make_batch(0), loss_fn=toy.loss, tx=tx, offset=7
+      state,
+      toy_task.make_batch(0),
+      loss_fn=toy.loss,
+      next_carry=toy.next_carry,
+      tx=tx,
+      offset=7,
     )
   assert [int(step) for step, _ in seen] == [0, 1]
   for _, place in seen:
     np.testing.assert_array_equal(place, 7 + np.arange(toy_task.BATCH))
   _, figures = take(kind='pmap', learning_rate=1e-9)
   assert len({f['noise'] for f in figures}) == 5
+
+
+def test_what_is_remembered_is_of_the_steps_before():
+  final, seen = take(steps=3, toy=toy_task.Toy(remembers=True))
+  carry = 0.0
+  for figures in seen:
+    carry = 0.9 * carry + 0.1 * figures['loss']
+  np.testing.assert_allclose(final.carry, carry, rtol=1e-6)
+  _, forgetful = take(steps=3)
+  assert seen[0]['loss'] == forgetful[0]['loss']
+  assert seen[1]['loss'] > 1.1 * forgetful[1]['loss']
 
 
 def test_frozen_stay_bit_identical_and_all_others_move():
@@ -178,8 +201,9 @@ def test_average_follows_the_parameters():
 
 @pytest.mark.parametrize('kind', ['jit', 'pmap'])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(kind):
-  before, _ = take(steps=3, kind=kind, ema=0.9)
-  after, seen = take(steps=4, kind=kind, ema=0.9, bad=[3])
+  toy = toy_task.Toy(remembers=True)
+  before, _ = take(steps=3, kind=kind, ema=0.9, toy=toy)
+  after, seen = take(steps=4, kind=kind, ema=0.9, toy=toy, bad=[3])
   assert after.step == 4
   for a, b in zip(
     jax.tree.leaves(before._replace(step=None)),

@@ -35,6 +35,8 @@ class Toy:
   noise: float = 0.1
   # Couples the examples of all devices, as free bits per dimension do.
   coupled: bool = False
+  # Weighs the error by the losses of the steps before, as rate control does.
+  remembers: bool = False
 
   def init(self, rng):
     first, second = jax.random.split(rng)
@@ -46,12 +48,22 @@ class Toy:
       },
     }
 
-  def loss(self, params, batch, streams, axis_name):
+  def init_carry(self):
+    return jnp.zeros(()) if self.remembers else None
+
+  def next_carry(self, carry, metrics):
+    if carry is None:
+      return None
+    return 0.9 * carry + 0.1 * metrics['loss'].value()
+
+  def loss(self, params, batch, streams, axis_name, carry):
     keys = streams.per_example('latent')
     noise = jax.vmap(lambda key: jax.random.normal(key, (HIDDEN,)))(keys)
     hidden = batch.x @ params['encoder']['kernel'] + self.noise * noise
     out = hidden @ params['decoder']['kernel'] + params['decoder']['bias'][None]
     error = jnp.sum((out - batch.y) ** 2, axis=-1)
+    if carry is not None:
+      error *= 1 + 0.1 * carry
     real = jnp.sum(batch.weights)
     total = jnp.sum(batch.weights * error)
     if self.coupled:
@@ -145,7 +157,14 @@ def evaluate(params):
   return {'error': float(jnp.mean(per_example['error']))}
 
 
-def run(workdir, data=None, evaluate=evaluate, optimizer=None, **changes):
+def run(
+  workdir,
+  data=None,
+  evaluate=evaluate,
+  optimizer=None,
+  toy=Toy(),
+  **changes,
+):
   """Trains the toy in `workdir`, as a command would."""
   settings = training_settings(**changes)
   optimizer = optimizer or optimizer_settings()
@@ -155,7 +174,7 @@ def run(workdir, data=None, evaluate=evaluate, optimizer=None, **changes):
   }
   with workdir_lib.claim(workdir, values, ('training.steps',)):
     return loop.run(
-      task=Toy(),
+      task=toy,
       data=data or Data(),
       evaluate=evaluate,
       settings=settings,
