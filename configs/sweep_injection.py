@@ -1,7 +1,8 @@
 """Injection x layers x KL annealing: how to tell a decoder about z.
 
 python -m experiments.sweep --config=configs/sweep_injection.py:study \
-  --config.data.path=DATA/yelp_short --workdir=runs/injection
+  --config.data.path=DATA/yelp_short --workdir=runs/injection \
+  --samples=50 --texts=2048 --parallel=2
 """
 
 import itertools
@@ -9,16 +10,14 @@ import itertools
 from configs import base
 
 _POINTS = ('input', 'memory', 'softmax')
-# Every subset of the three points, the paper's own form of softmax, and none.
-_SUBSETS = tuple(
-  subset
-  for size in range(4)
-  for subset in itertools.combinations(_POINTS, size)
-) + (('fuse',),)
+_SINGLE = tuple((point,) for point in _POINTS)
+_PAIRS = tuple(itertools.combinations(_POINTS, 2))
+_TARGET = {'objective.beta.kind': 'constant', 'objective.rate.kind': 'dual'}
 _ANNEALING = (
-  {'objective.beta.kind': 'constant'},
-  {'objective.beta.kind': 'linear'},
-  {'objective.beta.kind': 'cyclical'},
+  {'objective.beta.kind': 'constant', 'objective.rate.kind': 'none'},
+  {'objective.beta.kind': 'linear', 'objective.rate.kind': 'none'},
+  {'objective.beta.kind': 'cyclical', 'objective.rate.kind': 'none'},
+  _TARGET,
 )
 
 
@@ -31,9 +30,10 @@ def get_config(arg: str = '') -> base.Config:
   c.model.decoder.width = 256
   c.model.encoder.width = 256
   c.model.decoder.positions = 32
+  c.objective.beta.duration = '50 %'
   # What is left to see is what the injection and the annealing do.
   c.objective.free_bits.kind = 'none'
-  c.objective.beta.steps = 5_000
+  c.objective.rate.target = 4.0
   c.training.steps = 10_000
   c.training.evaluate_every = 1_000
   c.training.checkpoint_every = 1_000
@@ -47,37 +47,50 @@ def study(c: base.Config) -> None:
   c.model.decoder.layers = 2
   c.model.decoder.width = 128
   c.model.encoder.width = 128
-  c.objective.beta.steps = 1_000
-  c.training.steps = 2_000
+  c.training.steps = 1_500
   c.training.log_every = 100
+  c.training.evaluate_every = 500
+  c.training.checkpoint_every = 500
 
 
 def quick(c: base.Config) -> None:
-  """Four runs of seconds on the embedded data."""
+  """Runs of seconds on the embedded data."""
   base.quick(c)
   c.data.source = 'embedded'
   c.data.label_field = ''
+  c.objective.beta.duration = '50 %'
   c.training.steps = 20
   c.training.evaluate_every = 10
   c.training.checkpoint_every = 10
-  c.objective.beta.steps = 10
 
 
 def sweep(add, arg: str = '') -> None:
   if arg == 'quick':
-    for points in ((), ('memory',)):
-      for seed in range(2):
-        add({'model.injection.points': points, 'seed': seed})
-    return
-  for points in _SUBSETS:
-    for layers in (2, 4, 6):
-      for annealing in _ANNEALING:
-        for seed in range(3):
-          add(
-            {
-              'model.injection.points': points,
-              'model.decoder.layers': layers,
-              'seed': seed,
-            }
-            | annealing
-          )
+    _add(add, ((), ('memory',)), _ANNEALING[1:2], (2,), range(2))
+  elif arg == 'study':
+    # The main contrast first: where z enters, at the same rate.
+    _add(add, ((), *_SINGLE, _POINTS), (_TARGET,), (2,), range(3))
+    _add(add, _SINGLE, _ANNEALING[:3], (2,), range(2))
+    _add(add, _SINGLE, (_TARGET,), (4, 6), range(2))
+    _add(add, (*_PAIRS, ('fuse',)), (_TARGET,), (2,), range(2))
+  else:
+    subsets = ((), *_SINGLE, *_PAIRS, _POINTS, ('fuse',))
+    _add(add, subsets, _ANNEALING, (2, 4, 6), range(3))
+
+
+def _add(add, subsets, annealings, layers, seeds) -> None:
+  for points, annealing, depth, seed in itertools.product(
+    subsets, annealings, layers, seeds
+  ):
+    if points:
+      weighting = annealing
+    elif annealing is annealings[0]:
+      # Without z there is no KL to weigh: one run stands for all.
+      weighting = _ANNEALING[0]
+    else:
+      continue
+    add(
+      {'model.injection.points': points, 'model.decoder.layers': depth}
+      | weighting
+      | {'seed': seed}
+    )
