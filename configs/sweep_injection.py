@@ -33,7 +33,7 @@ def get_config(arg: str = '') -> base.Config:
   c.model.decoder.positions = 32
   # What is left to see is what the injection and the annealing do.
   c.objective.free_bits.kind = 'none'
-  c.objective.beta.steps = 5_000
+  c.objective.beta.duration = '5000 steps'
   c.training.steps = 10_000
   c.training.evaluate_every = 1_000
   c.training.checkpoint_every = 1_000
@@ -47,7 +47,7 @@ def study(c: base.Config) -> None:
   c.model.decoder.layers = 2
   c.model.decoder.width = 128
   c.model.encoder.width = 128
-  c.objective.beta.steps = 1_000
+  c.objective.beta.duration = '1000 steps'
   c.training.steps = 2_000
   c.training.log_every = 100
 
@@ -60,7 +60,7 @@ def quick(c: base.Config) -> None:
   c.training.steps = 20
   c.training.evaluate_every = 10
   c.training.checkpoint_every = 10
-  c.objective.beta.steps = 10
+  c.objective.beta.duration = '10 steps'
 
 
 def sweep(add, arg: str = '') -> None:

@@ -21,7 +21,7 @@ def get_config(arg=''):
   c.training.log_every = 2
   c.training.evaluate_every = 2
   c.training.checkpoint_every = 2
-  c.objective.beta.steps = 2
+  c.objective.beta.duration = '2 steps'
   c.optimizer.warmup_steps = 2
   c.evaluation.texts = 16
   return base.variants(c, arg, {'broken': lambda c: None})

@@ -48,9 +48,7 @@ def loss(params, key, estimator):
 def gradients(params, estimator, draws=20_000, seed=0):
   """Of independent draws, each [draws, ...] and flat."""
   keys = jax.random.split(jax.random.key(seed), draws)
-  each = jax.vmap(
-    lambda key: jax.grad(loss)(params, key, estimator)
-  )(keys)
+  each = jax.vmap(lambda key: jax.grad(loss)(params, key, estimator))(keys)
   return jax.tree.map(lambda g: g.reshape(draws, -1), each)
 
 

@@ -107,7 +107,7 @@ def test_varied_keys_have_the_seed_last():
     ([{'seed': 1}, {'seed': 2}, {'seed': 1}], 'twice'),
     # The base has this value, so nothing differs.
     ([{'seed': 0}, {'model.latent_size': 8}], 'twice'),
-    ([{'objective.beta.steps': 61}], 'training.steps'),
+    ([{'objective.beta.duration': '61 steps'}], 'training.steps'),
   ],
 )
 def test_what_cannot_be_is_refused_in_one_line(added, words):
