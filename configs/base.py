@@ -102,6 +102,10 @@ def get_config(arg: str = '') -> Config:
   c.objective.rate.integral = 1e-3
   c.objective.rate.beta_min = 0.0  # pi
   c.objective.rate.beta_max = 1.0  # pi: above 1 it may squeeze the KL as well
+  # 'iwae' and 'dreg' (for the encoder, with less variance) tighten the bound by
+  # `samples` draws; they need beta = 1, no free bits and no rate control.
+  c.objective.estimator = 'elbo'
+  c.objective.samples = 1  # of z, at a decoder's cost each; elbo: their mean
   c.objective.word_dropout = 0.0  # of the decoder's input (Bowman 2016)
   c.objective.logits_mib = 512  # larger logits are worked off in chunks
 

@@ -110,6 +110,8 @@ def objective(
   free_bits='none',
   nats=0.0,
   rate=None,
+  estimator='elbo',
+  samples=1,
   word_dropout=0.0,
   logits_mib=1,
 ):
@@ -126,6 +128,8 @@ def objective(
     ),
     free_bits=bounds.FreeBitsSettings(kind=free_bits, nats=nats),
     rate=rate_settings(rate),
+    estimator=estimator,
+    samples=samples,
     word_dropout=word_dropout,
     logits_mib=logits_mib,
   )

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lvdecode import errors
+from lvdecode.latent import gaussian
 
+ESTIMATORS = ('elbo', 'iwae', 'dreg')
 FREE_BITS = (
   'none',
   'total',
@@ -120,3 +122,39 @@ def importance_weighted_nll(
   """
   samples = log_weights.shape[0]
   return math.log(samples) - jax.nn.logsumexp(log_weights, axis=0)
+
+
+def doubly_reparameterised(
+  z: Float[Array, 'K B Z'], q: gaussian.Gaussian
+) -> tuple[Float[Array, 'K B Z'], gaussian.Gaussian, Float[Array, 'K B']]:
+  """z, q for log q(z | y), and zeros to be added to the log weights.
+
+  The gradient of `importance_weighted_nll` with respect to what z was made from
+  is then that of Tucker et al. 2019, equation 8: log q is not differentiated
+  by its parameters, and a draw counts by its normalised weight squared where it
+  counted by the weight. All else, such as the decoder's parameters, keeps the
+  gradient of the bound.
+  """
+  z, zeros = _tapped(z)
+  return z, lax.stop_gradient(q), zeros
+
+
+@jax.custom_vjp
+def _tapped(z):
+  return z, jnp.zeros(z.shape[:-1])
+
+
+def _tapped_forward(z):
+  return _tapped(z), None
+
+
+def _tapped_backward(_, gradients):
+  # The gradient of the zeros is that of the log weights: minus the normalised
+  # weights, times whatever the example's bound is multiplied by.
+  of_z, of_weights = gradients
+  whole = jnp.sum(of_weights, axis=0, keepdims=True)
+  shares = of_weights / jnp.where(whole == 0.0, 1.0, whole)
+  return (of_z * shares[..., None],)
+
+
+_tapped.defvjp(_tapped_forward, _tapped_backward)

@@ -114,7 +114,7 @@ def charge(
 
 
 def advance(
-  settings: RateSettings, memory: Memory, kl: Float[Array, '']
+  settings: RateSettings, memory: Memory, kl: Float[Array, ''] | float
 ) -> Memory:
   """The memory after a step whose whole batch had this mean KL."""
   error = settings.target - kl

@@ -27,6 +27,10 @@ class ObjectiveSettings:
     beta: the weight of the KL, a schedule of the step.
     free_bits: the rate that costs nothing.
     rate: a target for the KL.
+    estimator: 'elbo'; 'iwae' (Burda et al. 2016), the importance-weighted bound
+      of `samples` draws; or 'dreg' (Tucker et al. 2019), the same bound with a
+      gradient of less variance for the encoder.
+    samples: draws of z for each sequence; 'elbo' takes their mean.
     word_dropout: share of the decoder's input tokens that are hidden from it
       (Bowman et al. 2016); BOS never is.
     logits_mib: the vocabulary loss goes in chunks where float32 logits of a
@@ -36,12 +40,28 @@ class ObjectiveSettings:
   beta: schedules.ScheduleSettings
   free_bits: bounds.FreeBitsSettings
   rate: rate_lib.RateSettings
+  estimator: str
+  samples: int
   word_dropout: float
   logits_mib: int
 
   def __post_init__(self):
     errors.between('objective.word_dropout', self.word_dropout, 0.0, 1.0)
     errors.at_least('objective.logits_mib', self.logits_mib, 1)
+    errors.one_of('objective.estimator', self.estimator, bounds.ESTIMATORS)
+    errors.at_least('objective.samples', self.samples, 1)
+    plain = (
+      self.rate.kind == self.free_bits.kind == 'none'
+      and self.beta.kind == 'constant'
+      and isinstance(self.beta.end, int | float)
+      and self.beta.end == 1.0
+    )
+    if self.estimator != 'elbo' and not plain:
+      raise errors.UserError(
+        f'objective.estimator = {self.estimator!r} has no KL to weigh: it needs '
+        "objective.beta.kind = 'constant', beta.end = 1, free_bits.kind = "
+        "'none' and rate.kind = 'none'"
+      )
     if self.rate.kind != 'none' and self.free_bits.kind != 'none':
       raise errors.UserError(
         f'objective.rate.kind = {self.rate.kind!r}, objective.free_bits.kind = '
@@ -91,7 +111,10 @@ class LatentTask:
     axis_name: str | None,
     carry: rate_lib.Memory,
   ) -> tuple[Float[Array, ''], dict[str, metrics.Mean]]:
-    """The sum of nll + charge for the KL over the real examples, in nats."""
+    """The sum over the real examples, in nats.
+
+    Of nll + the charge for the KL, or of the importance-weighted bound.
+    """
     q = self._apply(
       params,
       'encode',
@@ -99,24 +122,15 @@ class LatentTask:
       visible(batch),
       dropout=streams.device('encoder_dropout', axis_name),
     )
-    z = q.sample(noise(streams.per_example('latent'), q.mean.shape[1]))
-    told = hide_words(
-      jnp.asarray(batch.tokens[:, :-1]),
-      streams.per_example('word_dropout'),
-      self.objective.word_dropout,
-      self.hidden_token,
-    )
-    token_nll = self._apply(
-      params,
-      'token_nll',
-      told,
-      batch.tokens[:, 1:],
-      z,
-      self.objective.logits_bytes,
-      dropout=streams.device('decoder_dropout', axis_name),
-    )
+    size = (self.objective.samples, q.mean.shape[1])
+    draws = noise(streams.per_example('latent'), size).swapaxes(0, 1)
+    each = jax.tree.map(lambda x: jnp.broadcast_to(x, draws.shape), q)
+    z, zeros = each.sample(draws), jnp.zeros(draws.shape[:2])
+    if self.objective.estimator == 'dreg':
+      z, each, zeros = bounds.doubly_reparameterised(z, each)
+    nll = self._noisy_nll(params, batch, z, streams, axis_name)
     terms = bounds.Terms(
-      nll=jnp.sum(token_nll * batch.weights[:, 1:], axis=1),
+      nll=jnp.mean(nll, axis=0),
       kl=gaussian.kl(q, gaussian.standard(q.mean.shape)),
     )
     real = real_examples(batch)
@@ -132,7 +146,12 @@ class LatentTask:
     def mean(per_example):
       return metrics.Mean(real @ per_example, count)
 
-    loss = mean(terms.nll + charge.cost)
+    if self.objective.estimator == 'elbo':
+      loss = mean(terms.nll + charge.cost)
+    else:
+      log_joint = gaussian.standard(z.shape).log_prob(z) - nll
+      log_weights = log_joint - each.log_prob(z) + zeros
+      loss = mean(bounds.importance_weighted_nll(log_weights))
     return loss.total, {
       'loss': loss,
       'nll': mean(terms.nll),
@@ -140,6 +159,33 @@ class LatentTask:
       'negative_elbo': mean(bounds.negative_elbo(terms)),
       'beta': metrics.Mean(charge.weight * count, count),
     }
+
+  def _noisy_nll(
+    self,
+    params: dict,
+    batch: pipeline.Batch,
+    z: Float[Array, 'K B Z'],
+    streams: randomness.Streams,
+    axis_name: str | None,
+  ) -> Float[Array, 'K B']:
+    """-log p(y | z_k) under dropout and word dropout, in nats."""
+    told = hide_words(
+      jnp.asarray(batch.tokens[:, :-1]),
+      streams.per_example('word_dropout'),
+      self.objective.word_dropout,
+      self.hidden_token,
+    )
+    token_nll = self._apply(
+      params,
+      'token_nll',
+      jnp.tile(told, (len(z), 1)),
+      jnp.tile(batch.tokens[:, 1:], (len(z), 1)),
+      jnp.concatenate(z),
+      self.objective.logits_bytes,
+      dropout=streams.device('decoder_dropout', axis_name),
+    )
+    token_nll = token_nll.reshape(len(z), *told.shape)
+    return jnp.einsum('kbt,bt->kb', token_nll, batch.weights[:, 1:])
 
   def evaluate(
     self, params: dict, batch: pipeline.Batch, keys: Key[Array, ' B']
@@ -150,7 +196,7 @@ class LatentTask:
     a text, so that its figures do not depend on its batch.
     """
     q = self.encode(params, batch)
-    z = q.sample(noise(keys, q.mean.shape[1]))
+    z = q.sample(noise(keys, q.mean.shape[1:]))
     terms = bounds.Terms(
       nll=self.nll(params, batch, z),
       kl=gaussian.kl(q, gaussian.standard(q.mean.shape)),
@@ -198,7 +244,7 @@ class LatentTask:
 
     def one_sample(k):
       step = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
-      z = q.sample(noise(step, q.mean.shape[1]))
+      z = q.sample(noise(step, q.mean.shape[1:]))
       log_joint = prior.log_prob(z) - self.nll(params, batch, z)
       return log_joint - q.log_prob(z)
 
@@ -221,9 +267,11 @@ class LatentTask:
     )
 
 
-def noise(keys: Key[Array, ' B'], size: int) -> Float[Array, 'B Z']:
+def noise(
+  keys: Key[Array, ' B'], shape: tuple[int, ...]
+) -> Float[Array, 'B ...']:
   """N(0, I) of each example's own key."""
-  return jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+  return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
 def visible(batch: pipeline.Batch) -> jax.Array:

@@ -127,7 +127,7 @@ KINDS = ('constant', *SHAPES, 'cyclical', 'zero_then_ramp', 'ramp_hold_reset')
 
 
 class _Cycles(NamedTuple):
-  count: int
+  number: int
   wait: float
   ratio: float
   shape: str
@@ -185,10 +185,10 @@ def value(
   if duration.unit != 'steps':
     raise ValueError(f'{settings.duration!r} was not resolved to steps')
   steps = int(duration.amount)
-  count, wait, ratio, shape = _cycles(settings)
+  number, wait, ratio, shape = _cycles(settings)
   step = jnp.clip(jnp.asarray(step), 0, steps)
   # In integers, so that a cycle starts exactly where it should.
-  tau = (step * count) % steps / steps
+  tau = (step * number) % steps / steps
   # Fu et al. 2019, equations 6 and 7, after the wait.
   done = SHAPES[shape](jnp.clip((tau - wait) / ratio, 0.0, 1.0))
   between = settings.start + (end - settings.start) * done
