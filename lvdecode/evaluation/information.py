@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import math
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -19,7 +18,8 @@ _CENTRAL = (2.5, 97.5)  # percentiles: an interval of 95 %
 _CEILING = 0.95  # share of ln N from which the estimate says little
 
 
-class Interval(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
   """An estimate and its bootstrap interval over texts (95 %), in nats."""
 
   value: float
@@ -113,7 +113,7 @@ def to_table(information: Information, title: str) -> rich_table.Table:
   if not information.kl_by_dimension:
     table.add_row('no latent, no information', '0', '')
     return table
-  for name, (value, low, high) in (
+  for name, found in (
     ('KL(q(z|y) || p(z))', information.kl),
     (
       f'= mutual information, at most ln N = {information.log_texts:.2f}',
@@ -122,7 +122,8 @@ def to_table(information: Information, title: str) -> rich_table.Table:
     ('+ KL(q(z) || p(z))', information.marginal_kl),
     ('total correlation of q(z)', information.total_correlation),
   ):
-    table.add_row(name, f'{value:.3f}', f'{low:.3f} to {high:.3f}')
+    interval = f'{found.low:.3f} to {found.high:.3f}'
+    table.add_row(name, f'{found.value:.3f}', interval)
   table.add_section()
   order = np.argsort(information.kl_by_dimension)[::-1]
   shown = ', '.join(
@@ -159,8 +160,8 @@ def _intervals(shares: Float[np.ndarray, 'N F'], seed: int) -> list[Interval]:
   )
   low, high = np.percentile(means, _CENTRAL, axis=0)
   return [
-    Interval(*map(float, numbers))
-    for numbers in zip(shares.mean(axis=0), low, high, strict=True)
+    Interval(value=float(value), low=float(least), high=float(most))
+    for value, least, most in zip(shares.mean(axis=0), low, high, strict=True)
   ]
 
 

@@ -231,13 +231,13 @@ def to_table(use: Use, title: str) -> rich_table.Table:
     table.add_section()
     for layer, heads in enumerate(use.memory_mass):
       shown = ' '.join(f'{100 * mass:.1f}' for mass in heads)
-      name = f'attention on memory in layer {layer}, % by head'
+      name = f'attention on memory, layer {layer}, % a head'
       table.add_row(name, shown, f'even {100 * use.even_mass:.1f}')
   table.add_section()
   shown = [p for p in use.positions if p.position in _SHOWN]
   for place in shown:
     table.add_row(
-      f'at position {place.position} ({place.texts:,} texts), z of the prior',
+      f'token {place.position} of {place.texts:,} texts; z from the prior',
       f'{place.nll:.2f}',
       f'{place.prior_gain:+.2f}',
     )
