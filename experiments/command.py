@@ -7,12 +7,15 @@ import os
 import pathlib
 import signal
 import sys
+import time
 from typing import Any
 
 from absl import app
 from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_dict
+from rich import console as rich_console
+from rich import progress as rich_progress
 
 from lvdecode import errors
 from lvdecode.training import compilation
@@ -28,6 +31,8 @@ SEED = flags.DEFINE_integer(
   lower_bound=0,
   upper_bound=2**32 - 2,
 )
+
+_PATIENCE = 10.0  # seconds
 
 
 # Environment variable: the process this one must not outlive.
@@ -50,6 +55,52 @@ def config(value: config_dict.ConfigDict | None) -> dict[str, Any]:
   except OSError as error:  # config_flags keeps it until the first use
     reason = str(error).split('Attempted')[-1]
     raise errors.UserError(f'--config cannot be read: {reason}') from error
+
+
+class Progress:
+  """How far a measurement is: a bar, or a line every ten seconds in a log."""
+
+  def __init__(self, name: str, total: int):
+    self._name = name
+    self._total = total
+    self._done = 0.0
+    self._begin = self._said = time.monotonic()
+    self._bar = None
+    console = rich_console.Console(stderr=True)
+    if console.is_terminal:
+      self._bar = rich_progress.Progress(
+        *rich_progress.Progress.get_default_columns(),
+        console=console,
+        transient=True,
+      )
+      self._task = self._bar.add_task(name, total=total)
+
+  def __enter__(self):
+    if self._bar is not None:
+      self._bar.start()
+    return self
+
+  def __exit__(self, kind, error, trace):
+    if self._bar is not None:
+      self._bar.stop()
+
+  def advance(self, texts: float) -> None:
+    """So many texts more are done; a fraction counts."""
+    self._done += texts
+    if self._bar is not None:
+      self._bar.advance(self._task, texts)
+      return
+    now = time.monotonic()
+    if now - self._said >= _PATIENCE:
+      self._said = now
+      left = (now - self._begin) * (self._total / self._done - 1)
+      logging.info(
+        '%s: %s of %s texts, %.0f s left',
+        self._name,
+        f'{int(self._done):,}',
+        f'{self._total:,}',
+        left,
+      )
 
 
 def run(main: Callable[[], None]) -> None:

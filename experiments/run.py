@@ -17,6 +17,8 @@ from lvdecode import report
 from lvdecode import restore
 from lvdecode import settings as settings_lib
 from lvdecode.evaluation import figures
+from lvdecode.evaluation import split
+from lvdecode.evaluation import use
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
@@ -145,11 +147,21 @@ def _evaluation(settings, task, tokenizer, cache):
     texts = [texts[int(row)] for row in rows]
   corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
 
+  watch = use.Watch()
+
   def measure(params):
-    batches = pipeline.eval_batches(
-      corpus, settings.evaluation.batch_size, settings.pipeline.lengths
+    found = figures.validation_figures(
+      split.Split(
+        task=task,
+        params=params,
+        corpus=corpus,
+        batch_size=settings.evaluation.batch_size,
+        lengths=settings.pipeline.lengths,
+        seed=0,
+      )
     )
-    return figures.validation_figures(task, params, batches)
+    watch(found)
+    return found
 
   return measure
 

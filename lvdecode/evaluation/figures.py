@@ -1,23 +1,19 @@
 """The numbers of a trained model on a split, each with its denominator."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import dataclasses
-import functools
 import math
-from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
 import numpy as np
 from rich import table as rich_table
 
+from lvdecode.evaluation import information as information_lib
+from lvdecode.evaluation import likelihood as likelihood_lib
 from lvdecode.evaluation import split as split_lib
-from lvdecode.latent import bounds
+from lvdecode.evaluation import use as use_lib
 from lvdecode.latent import gaussian
 from lvdecode.latent import probes
-from lvdecode.tasks import latent
-from lvdecode.text import pipeline
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +34,8 @@ class Report:
     negative_elbo: their sum.
     iw_nll: -log 1/K sum_k p(y, z_k) / q(z_k | y), z_k ~ q.
     iw_nll_error: standard error of its mean over the texts.
-    shuffled_nll: -log p(y | z) with z of another text of the split.
+    shuffled_nll: -log p(y | z) with z of another text of the split; NaN for a
+      split of one text, which cannot be shuffled.
     zeroed_nll: -log p(y | 0).
     active_units: dimensions with Var_y(E[z_d | y]) > 0.01.
     latent_size: Z; 0 for a plain language model.
@@ -81,80 +78,85 @@ class Report:
     return dataclasses.asdict(self) | self.derived()
 
 
-def validation_figures(
-  task: latent.LatentTask,
-  params: Any,
-  batches: Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]],
-) -> dict[str, float]:
-  """The cheap figures of training: means over texts, in nats a sequence."""
-  texts = split_lib.one_sample(task, params, batches, seed=0)
+def validation_figures(split: split_lib.Split) -> dict[str, float]:
+  """The cheap figures of training: means over texts, in nats a sequence.
+
+  The cost is that of one sample of every text, and one more decoder pass.
+  """
+  texts = split.sample
+  if not split.latent_size:
+    nll = split_lib.mean(texts.nll)
+    return {'negative_elbo': nll, 'nll': nll}
   kl = np.sum(texts.kl, axis=1)
-  return {
-    'negative_elbo': _mean(texts.nll + kl),
-    'nll': _mean(texts.nll),
-    'kl': _mean(kl),
+  figures = {
+    'negative_elbo': split_lib.mean(texts.nll + kl),
+    'nll': split_lib.mean(texts.nll),
+    'kl': split_lib.mean(kl),
     'active_units': float(probes.active_units(texts.mean)),
+    'mutual_information': probes.mutual_information(
+      gaussian.Gaussian(jnp.asarray(texts.mean), jnp.asarray(texts.logvar)),
+      texts.z,
+    ),
+    'log_texts': math.log(split.count),
   }
+  if split.neighbour is not None:
+    figures['shuffled_gap'] = use_lib.shuffled_gap(split)
+  return figures
 
 
 def evaluate(
   split: split_lib.Split,
   *,
   samples: int,
-  advance: Callable[[int], None] = lambda texts: None,
+  advance: Callable[[float], None] = lambda texts: None,
 ) -> Report:
-  """Every text once; the same figures for any batch size.
+  """Measures all that `compose` asks for; half the texts' progress each."""
 
-  `advance` is called with the number of texts that were just finished.
-  """
-  count, size, corpus = split.count, split.latent_size, split.corpus
-  texts = split.sample
-  kl = np.sum(texts.kl, axis=1)
-  # The texts in a random circle, each told its neighbour's z: no text gets
-  # its own.
-  circle = np.random.default_rng(split.seed).permutation(count)
-  neighbour = np.empty(count, np.int64)
-  neighbour[circle] = np.roll(circle, 1)
-  samples = samples if size else 1
+  def half(texts):
+    advance(texts / 2)
 
-  def measure(batch, rows):
-    z = texts.z[neighbour[rows]]
-    keys = split.keys(rows, 1)
-    weights = _log_weights(split.task, split.params, batch, keys, samples)
-    return jnp.stack(
-      (
-        _nll(split.task, split.params, batch, z),
-        _nll(split.task, split.params, batch, np.zeros_like(z)),
-        bounds.importance_weighted_nll(weights),
-      ),
-      axis=1,
-    )
+  return compose(
+    split,
+    likelihood_lib.measure(split, samples=samples, advance=half),
+    information_lib.measure(split),
+    use_lib.measure(split, half),
+  )
 
-  # Without a latent nothing can be shuffled, zeroed or tightened.
-  shuffled = zeroed = iw = texts.nll
-  if size:
-    shuffled, zeroed, iw = split.per_text(measure, advance).T
-  q = gaussian.Gaussian(jnp.asarray(texts.mean), jnp.asarray(texts.logvar))
+
+def compose(
+  split: split_lib.Split,
+  likelihood: likelihood_lib.Likelihood,
+  information: information_lib.Information,
+  use: use_lib.Use,
+) -> Report:
+  """The headline of what was measured; nothing is measured again."""
+  corpus, own = split.corpus, split_lib.mean(split.sample.nll)
+
+  def told(change):  # a plain language model is told nothing
+    if not split.latent_size:
+      return own
+    return math.nan if change is None else change.nll
+
   return Report(
-    texts=count,
+    texts=split.count,
     tokens=int(np.sum(corpus.lengths.astype(np.int64) - 1)),
     words=int(np.sum(corpus.words, dtype=np.int64)),
     characters=int(np.sum(corpus.characters, dtype=np.int64)),
     unknown_share=corpus.unknown_share,
     truncated=corpus.truncated,
     dropped=corpus.dropped,
-    samples=samples,
-    kl=_mean(kl),
-    reconstruction_nll=_mean(texts.nll),
-    negative_elbo=_mean(texts.nll + kl),
-    iw_nll=_mean(iw),
-    iw_nll_error=float(np.std(iw)) / math.sqrt(count),
-    shuffled_nll=_mean(shuffled),
-    zeroed_nll=_mean(zeroed),
-    active_units=probes.active_units(texts.mean),
-    latent_size=size,
-    mutual_information=probes.mutual_information(q, texts.z),
-    log_texts=math.log(count),
+    samples=likelihood.samples,
+    kl=information.kl.value,
+    reconstruction_nll=own,
+    negative_elbo=own + information.kl.value,
+    iw_nll=likelihood.nll,
+    iw_nll_error=likelihood.error,
+    shuffled_nll=told(use.shuffled),
+    zeroed_nll=told(use.zeroed),
+    active_units=information.active_units,
+    latent_size=split.latent_size,
+    mutual_information=information.mutual_information.value,
+    log_texts=information.log_texts,
   )
 
 
@@ -189,11 +191,10 @@ def to_table(report: Report, title: str) -> rich_table.Table:
     table.add_row(row, f'{derived["iw_" + name]:.3f}', f'{unit}, {count:,}')
   if report.latent_size:
     loss = report.reconstruction_nll
-    table.add_row(
-      "NLL with another text's z",
-      f'{report.shuffled_nll:.2f} ({report.shuffled_nll - loss:+.2f})',
-      nats,
-    )
+    shuffled = f'{report.shuffled_nll:.2f} ({report.shuffled_nll - loss:+.2f})'
+    if math.isnan(report.shuffled_nll):
+      shuffled = 'one text cannot be shuffled'
+    table.add_row("NLL with another text's z", shuffled, nats)
     table.add_row(
       'NLL with z = 0',
       f'{report.zeroed_nll:.2f} ({report.zeroed_nll - loss:+.2f})',
@@ -221,17 +222,3 @@ def to_table(report: Report, title: str) -> rich_table.Table:
 def _exp(nats: float) -> float:
   """exp, or infinity: text without spaces has thousands of nats a word."""
   return math.exp(nats) if nats < 700 else math.inf
-
-
-def _mean(values: Float[np.ndarray, ' N']) -> float:
-  return float(np.mean(values, dtype=np.float64))
-
-
-@functools.partial(jax.jit, static_argnames='task')
-def _nll(task, params, batch, z):
-  return task.nll(params, batch, z)
-
-
-@functools.partial(jax.jit, static_argnames=('task', 'samples'))
-def _log_weights(task, params, batch, keys, samples):
-  return task.log_weights(params, batch, keys, samples)

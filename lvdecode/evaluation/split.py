@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,9 @@ import numpy as np
 from lvdecode.tasks import latent
 from lvdecode.text import pipeline
 
+# What keys are for; see `Split.keys`.
+SAMPLE, LIKELIHOOD, PRIOR = 0, 1, 2
+
 
 class OneSample(NamedTuple):
   """Each text with one z ~ q(z | y); row n belongs to corpus row n.
@@ -22,7 +26,7 @@ class OneSample(NamedTuple):
     logvar: [N, Z].
     z: [N, Z], the sample.
     nll: [N], -log p(y | z), nats per sequence.
-    kl: [N, Z], KL(q(z_d | y) || p(z_d)), nats.
+    kl: [N, Z], KL(q(z_d | y) || p(z_d)), nats; p is the text's own prior.
   """
 
   mean: Float[np.ndarray, 'N Z']
@@ -66,16 +70,28 @@ class Split:
     self,
   ) -> Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]]:
     """Every text once, with its corpus row; fillers have row -1."""
-    return pipeline.eval_batches(self.corpus, self.batch_size, self.lengths)
+    size = min(self.batch_size, self.count)
+    return pipeline.eval_batches(self.corpus, size, self.lengths)
 
   def keys(self, rows: Int[np.ndarray, ' B'], purpose: int) -> Key[Array, ' B']:
-    """One key a text, by its row; fillers share one. 0 is taken by `sample`."""
+    """One key a text, by its row; fillers share one. Purposes see above."""
     return text_keys(self.seed + purpose, rows)
 
   @functools.cached_property
   def sample(self) -> OneSample:
     """One z of every text, drawn once and used by all figures."""
-    return one_sample(self.task, self.params, self.batches(), self.seed)
+    seed = self.seed + SAMPLE
+    return one_sample(self.task, self.params, self.batches(), seed)
+
+  @functools.cached_property
+  def neighbour(self) -> Int[np.ndarray, ' N'] | None:
+    """Another text for each, every text once; None where there is no other."""
+    if self.count < 2:
+      return None
+    circle = np.random.default_rng(self.seed).permutation(self.count)
+    neighbour = np.empty(self.count, np.int64)
+    neighbour[circle] = np.roll(circle, 1)
+    return neighbour
 
   def per_text(
     self,
@@ -117,6 +133,16 @@ def one_sample(
   return OneSample(
     *(np.concatenate(field)[back] for field in zip(*parts, strict=True))
   )
+
+
+def mean(values: Float[np.ndarray, ' N']) -> float:
+  """Summed in float64, whatever the values are."""
+  return float(np.mean(values, dtype=np.float64))
+
+
+def standard_error(values: Float[np.ndarray, ' N']) -> float:
+  """Of their mean, over texts."""
+  return float(np.std(values, dtype=np.float64)) / math.sqrt(len(values))
 
 
 def text_keys(seed: int, rows: Int[np.ndarray, ' B']) -> Key[Array, ' B']:

@@ -76,7 +76,7 @@ class Injection(nn.Module):
       embedding=self._embedding(z) if 'input' in points else None,
       memory=self._memory(z) if 'memory' in points else None,
       fusion=self._fusion(z) if 'fuse' in points else None,
-      logits=self._logits(z, points),
+      logits=self._logits(z) if 'softmax' in points else None,
     )
 
   def _init(self, std=attention.INIT_STD):
@@ -149,25 +149,18 @@ class Injection(nn.Module):
     score = None if score is None else place(score)
     return attention.Memory(place(keys), place(values), visible, score)
 
-  def _logits(self, z, points):
-    """W_s z (TransformerCVAE "softmax"), and the output bias of `fuse`."""
-    logits = None
-    if 'softmax' in points:
-      if self.settings.softmax_rank:
-        z = nn.Dense(
-          self.settings.softmax_rank,
-          use_bias=False,
-          kernel_init=nn.initializers.normal(z.shape[-1] ** -0.5),
-          name='softmax_down',
-        )(z)
-      logits = nn.Dense(
-        self.vocab_size, kernel_init=self._init(), name='softmax'
+  def _logits(self, z):
+    """W_s z (TransformerCVAE "softmax")."""
+    if self.settings.softmax_rank:
+      z = nn.Dense(
+        self.settings.softmax_rank,
+        use_bias=False,
+        kernel_init=nn.initializers.normal(z.shape[-1] ** -0.5),
+        name='softmax_down',
       )(z)
-    if 'fuse' in points:
-      bias = self.param('fuse_bias', nn.initializers.zeros, (self.vocab_size,))
-      bias = jnp.broadcast_to(bias, (z.shape[0], self.vocab_size))
-      logits = bias if logits is None else logits + bias
-    return logits
+    return nn.Dense(self.vocab_size, kernel_init=self._init(), name='softmax')(
+      z
+    )
 
   def _fusion(self, z):
     """tanh([z; h_t] W_c): W_c's two halves (Wang & Wan 2019, T-CVAE)."""
@@ -179,4 +172,23 @@ class Injection(nn.Module):
     shift = nn.Dense(
       self.width, use_bias=False, kernel_init=self._init(), name='fuse_z'
     )(z)
-    return vocabulary.Fusion(kernel, shift)
+    bias = self.param('fuse_bias', nn.initializers.zeros, (self.vocab_size,))
+    return vocabulary.Fusion(kernel, shift, bias)
+
+
+def only(injected: gpt.Injected, points: tuple[str, ...]) -> gpt.Injected:
+  """What is told when these points alone speak; the others are knocked out.
+
+  A point that is knocked out leaves the decoder as it is without it: its field
+  becomes None. Of `fuse` only z's part goes; what it does to the hidden states
+  belongs to the decoder that was trained with it.
+  """
+  fusion = injected.fusion
+  if fusion is not None and 'fuse' not in points:
+    fusion = fusion._replace(shift=jnp.zeros_like(fusion.shift))
+  return gpt.Injected(
+    embedding=injected.embedding if 'input' in points else None,
+    memory=injected.memory if 'memory' in points else None,
+    fusion=fusion,
+    logits=injected.logits if 'softmax' in points else None,
+  )

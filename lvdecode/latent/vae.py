@@ -178,10 +178,16 @@ class VAE(nn.Module):
     targets: Int[Array, 'B T'],
     z: Float[Array, 'B Z'],
     max_bytes: int,
+    points: tuple[str, ...] | None = None,
     deterministic: bool = True,
   ) -> Float[Array, 'B T']:
-    """-log p(targets_t | tokens_<=t, z) in nats."""
+    """-log p(targets_t | tokens_<=t, z) in nats.
+
+    With `points`, the others of the model's injection points are knocked out.
+    """
     injected = self.inject(z)
+    if points is not None:
+      injected = injections.only(injected, points)
     hidden = self.decoder(tokens, injected, deterministic)
     return vocabulary.token_nll(
       self.decoder.head(injected), hidden, targets, max_bytes

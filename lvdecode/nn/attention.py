@@ -109,6 +109,10 @@ class SelfAttention(nn.Module):
 
   softmax(Q K'^T / sqrt(K)) V' with K' = [k_z; K], V' = [v_z; V] where there
   is memory (Ziegler et al. 2019). The softmax is taken in float32.
+
+  A caller who makes `intermediates` mutable finds `memory_mass` [B, H, T]
+  there, the share of each query's attention that goes to the memory. It costs
+  nothing when it is not asked for.
   """
 
   heads: int
@@ -143,6 +147,9 @@ class SelfAttention(nn.Module):
         bias = jnp.pad(memory.score, room)[None, :, None, :]
       k = jnp.concatenate([memory.keys.astype(k.dtype), k], axis=1)
       v = jnp.concatenate([memory.values.astype(v.dtype), v], axis=1)
+      if self.is_mutable_collection('intermediates'):
+        shares = _shares(q, k, mask, bias)[..., : memory.keys.shape[1]]
+        self.sow('intermediates', 'memory_mass', jnp.sum(shares, axis=-1))
     return self._attend(q, k, v, mask, bias)
 
   def extend(
@@ -177,3 +184,14 @@ class SelfAttention(nn.Module):
       bias = bias.astype(q.dtype)
     out = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask)
     return self.c_proj(out.reshape(*out.shape[:2], self.width))
+
+
+def _shares(q, k, mask, bias) -> Float[Array, 'B H T S']:
+  """The attention's shares, which the fused kernels do not give away."""
+  scores = jnp.einsum(
+    'bthk,bshk->bhts', q, k, preferred_element_type=jnp.float32
+  )
+  scores = scores * q.shape[-1] ** -0.5
+  if bias is not None:
+    scores = scores + bias
+  return jax.nn.softmax(jnp.where(mask, scores, -jnp.inf), axis=-1)

@@ -14,10 +14,12 @@ class Fusion(NamedTuple):
   Attributes:
     kernel: [D, D], W_h.
     shift: [B, D], what is fused into every position.
+    bias: [V], added to the logits made of C_t.
   """
 
   kernel: Float[Array, 'D D']
   shift: Float[Array, 'B D']
+  bias: Float[Array, ' V']
 
 
 class Head(NamedTuple):
@@ -46,6 +48,8 @@ def logits(head: Head, hidden: Float[Array, 'B T D']) -> Float[Array, 'B T V']:
     head.embedding.astype(dtype),
     preferred_element_type=jnp.float32,
   )
+  if head.fusion is not None:
+    scores = scores + head.fusion.bias.astype(jnp.float32)[None, None, :]
   if head.shift is not None:
     scores = scores + head.shift.astype(jnp.float32)[:, None, :]
   return scores

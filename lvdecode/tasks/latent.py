@@ -87,6 +87,11 @@ class LatentTask:
   objective: ObjectiveSettings
   hidden_token: int
 
+  @property
+  def points(self) -> tuple[str, ...]:
+    """Where z is told."""
+    return self.model.settings.injection.points
+
   def init(self, rng: jax.Array) -> dict:
     """Parameters, float32."""
     tokens = jnp.zeros((1, 2), jnp.int32)
@@ -131,7 +136,7 @@ class LatentTask:
     nll = self._noisy_nll(params, batch, z, streams, axis_name)
     terms = bounds.Terms(
       nll=jnp.mean(nll, axis=0),
-      kl=gaussian.kl(q, gaussian.standard(q.mean.shape)),
+      kl=gaussian.kl(q, self.prior(params, batch)),
     )
     real = real_examples(batch)
     beta = schedules.value(self.objective.beta, streams.step)
@@ -197,13 +202,9 @@ class LatentTask:
     """
     q = self.encode(params, batch)
     z = q.sample(noise(keys, q.mean.shape[1:]))
-    terms = bounds.Terms(
-      nll=self.nll(params, batch, z),
-      kl=gaussian.kl(q, gaussian.standard(q.mean.shape)),
-    )
     return {
-      'nll': terms.nll,
-      'kl': terms.kl,
+      'nll': self.nll(params, batch, z),
+      'kl': gaussian.kl(q, self.prior(params, batch)),
       'mean': q.mean,
       'logvar': q.logvar,
       'z': z,
@@ -213,10 +214,27 @@ class LatentTask:
     """q(z | y) of each text [B, Z]."""
     return self._apply(params, 'encode', batch.tokens, visible(batch))
 
+  def prior(self, params: dict, batch: pipeline.Batch) -> gaussian.Gaussian:
+    """p(z) of each text [B, Z]: N(0, I), whatever the text."""
+    return gaussian.standard((batch.tokens.shape[0], self.model.latent_size))
+
   def nll(
     self, params: dict, batch: pipeline.Batch, z: Float[Array, 'B Z']
   ) -> Float[Array, ' B']:
     """-log p(y | z) in nats per sequence, without any dropout."""
+    return jnp.sum(self.token_nll(params, batch, z), axis=1)
+
+  def token_nll(
+    self,
+    params: dict,
+    batch: pipeline.Batch,
+    z: Float[Array, 'B Z'],
+    points: tuple[str, ...] | None = None,
+  ) -> Float[Array, 'B t']:
+    """The terms of `nll`, one a target (t = T - 1); 0 at padding.
+
+    With `points`, the other injection points are knocked out.
+    """
     token_nll = self._apply(
       params,
       'token_nll',
@@ -224,8 +242,37 @@ class LatentTask:
       batch.tokens[:, 1:],
       z,
       self.objective.logits_bytes,
+      points,
     )
-    return jnp.sum(token_nll * batch.weights[:, 1:], axis=1)
+    return token_nll * batch.weights[:, 1:]
+
+  def memory_mass(
+    self, params: dict, batch: pipeline.Batch, z: Float[Array, 'B Z']
+  ) -> Float[Array, 'B L H']:
+    """Share of the attention that goes to the memory of z.
+
+    Means over the positions that predict a real target, by layer and head.
+    """
+    _, state = self.model.apply(
+      {'params': params},
+      batch.tokens[:, :-1],
+      batch.tokens[:, 1:],
+      z,
+      self.objective.logits_bytes,
+      method='token_nll',
+      mutable=['intermediates'],
+    )
+    blocks = state['intermediates']['decoder']
+    mass = jnp.stack(
+      [
+        blocks[f'h_{layer}']['attn']['memory_mass'][0]
+        for layer in range(self.model.settings.decoder.layers)
+      ],
+      axis=1,
+    )
+    real = jnp.asarray(batch.weights[:, 1:])
+    count = jnp.maximum(jnp.sum(real, axis=1), 1.0)
+    return jnp.einsum('blht,bt->blh', mass, real) / count[:, None, None]
 
   def log_weights(
     self,
@@ -239,16 +286,44 @@ class LatentTask:
     One key a text: what is drawn for it depends neither on its batch nor on
     K. The encoder runs once, and memory does not grow with K.
     """
-    q = self.encode(params, batch)
-    prior = gaussian.standard(q.mean.shape)
+    q, prior = self.encode(params, batch), self.prior(params, batch)
 
     def one_sample(k):
-      step = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
-      z = q.sample(noise(step, q.mean.shape[1:]))
-      log_joint = prior.log_prob(z) - self.nll(params, batch, z)
-      return log_joint - q.log_prob(z)
+      return self.weigh(params, batch, q, prior, keys, k[None])[0]
 
     return lax.map(one_sample, jnp.arange(samples))
+
+  def weigh(
+    self,
+    params: dict,
+    batch: pipeline.Batch,
+    q: gaussian.Gaussian,
+    prior: gaussian.Gaussian,
+    keys: Key[Array, ' B'],
+    samples: Int[Array, ' k'],
+  ) -> Float[Array, 'k B']:
+    """Log weights of the samples of these numbers, by one decoder call.
+
+    Sample 7 of a text is the same whatever other samples are asked for. q and
+    prior are the texts' own, from `encode` and `prior`.
+    """
+    texts, count = q.mean.shape[0], samples.shape[0]
+
+    def several(x):  # [B, ...] -> [B k, ...], the samples of a text together
+      return jnp.repeat(jnp.asarray(x), count, axis=0)
+
+    fold = jax.vmap(jax.random.fold_in)
+    keys = fold(several(keys), jnp.tile(samples, texts))
+    q, prior, batch = jax.tree.map(several, (q, prior, batch))
+    z = q.sample(noise(keys, q.mean.shape[1:]))
+    log_joint = prior.log_prob(z) - self.nll(params, batch, z)
+    return (log_joint - q.log_prob(z)).reshape(texts, count).T
+
+  def sample_bytes(self, batch: pipeline.Batch) -> int:
+    """About what the decoder takes in memory for one sample of one text."""
+    sizes = self.model.settings.decoder
+    # float32: logits, and the widest states of a block.
+    return 4 * batch.tokens.shape[1] * (self.model.vocab_size + 8 * sizes.width)
 
   def _apply(
     self,

@@ -13,6 +13,7 @@ import tiny
 
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import split
+from lvdecode.latent import gaussian
 from lvdecode.tasks import latent
 from lvdecode.text import pipeline
 
@@ -69,13 +70,23 @@ class Known(latent.LatentTask):
       'z': z,
     }
 
-  def nll(self, params, batch, z):
+  def encode(self, params, batch):
+    figures = self.evaluate(params, batch, None)
+    return gaussian.Gaussian(figures['mean'], figures['logvar'])
+
+  def prior(self, params, batch):
+    return gaussian.standard((len(batch.tokens), 2))
+
+  def token_nll(self, params, batch, z, points=None):
     """z's own number, and 1,000 where it is the text's own."""
     own = (z[:, 0] == self._number(batch)) & (z[:, 1] == 1)
-    return z[:, 0] + 1000 * own + 7 * z[:, 1]
+    nll = z[:, 0] + 1000 * own + 7 * z[:, 1]
+    rest = jnp.zeros((len(nll), batch.tokens.shape[1] - 2))
+    return jnp.concatenate([nll[:, None], rest], axis=1)
 
-  def log_weights(self, params, batch, keys, samples):
-    return jnp.broadcast_to(-self._number(batch) - 50, (samples, len(keys)))
+  def weigh(self, params, batch, q, prior, keys, samples):
+    number = self._number(batch)
+    return jnp.broadcast_to(-number - 50, (len(samples), len(number)))
 
   def _number(self, batch):
     # A filler would be seen by its nonsense.
@@ -92,7 +103,7 @@ def test_every_text_counts_once(batch_size, lengths):
   finished = []
   got = report(KNOWN, {}, batch_size, lengths, advance=finished.append)
   n = np.arange(N)
-  assert got.texts == N == sum(finished)
+  assert got.texts == N == pytest.approx(sum(finished))
   assert got.reconstruction_nll == pytest.approx((10 * n + 100).mean())
   assert got.kl == pytest.approx((1 + n).mean())
   assert got.negative_elbo == pytest.approx((11 * n + 101).mean())
@@ -208,16 +219,46 @@ def test_a_plain_language_model_has_no_rate_and_one_nll():
   assert 'KL' not in screen.file.getvalue()
 
 
+def asked(task, params, sizes=SIZES, seed=0, batch_size=3, lengths=LENGTHS):
+  return split.Split(
+    task=task,
+    params=params,
+    corpus=corpus(sizes),
+    batch_size=batch_size,
+    lengths=lengths,
+    seed=seed,
+  )
+
+
 def test_validation_figures_are_means_over_texts():
-  batches = pipeline.eval_batches(corpus(), 3, LENGTHS)
-  got = figures.validation_figures(KNOWN, {}, batches)
+  got = figures.validation_figures(asked(KNOWN, {}))
   n = np.arange(N)
   assert got == {
     'negative_elbo': pytest.approx((11 * n + 101).mean()),
     'nll': pytest.approx((10 * n + 100).mean()),
     'kl': pytest.approx((1 + n).mean()),
     'active_units': 1.0,
+    'mutual_information': pytest.approx(math.log(N), abs=1e-3),
+    'log_texts': pytest.approx(math.log(N)),
+    'shuffled_gap': pytest.approx((n + 7).mean() - (10 * n + 100).mean()),
   }
+
+
+def test_validation_of_a_plain_language_model_is_its_nll():
+  plain = tiny.shallow(points=())
+  got = figures.validation_figures(asked(tiny.task(plain), tiny.params(plain)))
+  assert set(got) == {'nll', 'negative_elbo'}
+  assert got['nll'] == got['negative_elbo'] > 0
+
+
+def test_one_text_cannot_be_shuffled():
+  one = asked(KNOWN, {}, sizes=(7,))
+  assert 'shuffled_gap' not in figures.validation_figures(one)
+  got = figures.evaluate(one, samples=2)
+  assert math.isnan(got.shuffled_nll)
+  screen = console.Console(file=io.StringIO(), width=120)
+  screen.print(figures.to_table(got, 'test'))
+  assert 'one text cannot be shuffled' in screen.file.getvalue()
 
 
 def test_a_perplexity_beyond_all_numbers_is_infinite():

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,16 +158,30 @@ def test_a_dry_run_shows_what_would_run_and_leaves_nothing(call, tmp_path):
 
 @pytest.mark.slow
 def test_the_figures_are_printed_and_stored(call, workdir):
-  code, out, err = call(
-    'evaluate', f'--workdir={workdir}', '--samples=2', '--split=validation'
-  )
+  flags = (f'--workdir={workdir}', '--split=validation')
+  code, out, err = call('evaluate', *flags, '--samples=2')
   assert code == 0, err
-  figures = json.loads((workdir / 'evaluation' / 'validation.json').read_text())
-  assert figures['samples'] == 2 and figures['split'] == 'validation'
+  path = workdir / 'evaluation' / 'validation.json'
+  first = json.loads(path.read_text())
+  figures, origin = first['figures'], first['provenance']
+  assert figures['samples'] == origin['samples'] == 2
+  assert origin['split'] == 'validation' and origin['step'] in (2, 4)
   assert figures['negative_elbo'] == pytest.approx(
     figures['kl'] + figures['reconstruction_nll']
   )
   assert f'{figures["kl"]:.2f}' in out and 'nats per sequence' in out
+  # The same seed again: the same figures, to the last bit.
+  assert call('evaluate', *flags, '--samples=2')[0] == 0
+  second = json.loads(path.read_text())
+  for whole in (first, second):
+    for name in ('seconds', 'seconds_per_sample'):
+      assert whole['provenance'].pop(name)
+  assert first == second
+  # A section alone leaves the others there; another seed does not.
+  assert call('evaluate', *flags, '--sections=information')[0] == 0
+  assert set(json.loads(path.read_text())) == set(first)
+  assert call('evaluate', *flags, '--sections=use', '--seed=1')[0] == 0
+  assert set(json.loads(path.read_text())) == {'provenance', 'use'}
 
 
 @pytest.mark.slow
@@ -203,6 +218,7 @@ def test_texts_may_come_from_flags_and_files(call, workdir, tmp_path):
   [
     ('evaluate', ['--split=dev'], ["'dev'", 'validation']),
     ('evaluate', ['--samples=0'], ['samples = 0']),
+    ('evaluate', ['--sections=use,info'], ["'info'", 'information']),
     ('evaluate', ['--step=3'], ['step 3', '2, 4']),
     ('sample', ['--mode=prio'], ["'prior'"]),
     ('sample', ['--temperature=0'], ['temperature = 0', 'greedy']),
@@ -214,6 +230,42 @@ def test_texts_may_come_from_flags_and_files(call, workdir, tmp_path):
 )
 def test_mistakes_with_a_trained_model(call, workdir, command, flags, words):
   one_line(call(command, f'--workdir={workdir}', *flags), *words)
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_no_run_has_no_figures(call, workdir, tmp_path):
+  nothing = tmp_path / 'nothing'
+  nothing.mkdir()
+  one_line(call('evaluate', f'--workdir={nothing}'), 'settings.json')
+  untrained = tmp_path / 'untrained'
+  shutil.copytree(workdir, untrained)
+  shutil.rmtree(untrained / 'checkpoints')
+  one_line(call('evaluate', f'--workdir={untrained}'), 'no checkpoint')
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_model_is_not_evaluated(
+  call, workdir, tmp_path
+):
+  other = tmp_path / 'other'
+  shutil.copytree(workdir, other)
+  settings = json.loads((other / 'settings.json').read_text())
+  settings['model']['latent_size'] += 1
+  (other / 'settings.json').write_text(json.dumps(settings))
+  one_line(
+    call('evaluate', f'--workdir={other}'), 'float32[8, 32]', 'float32[9, 32]'
+  )
+
+
+@pytest.mark.slow
+def test_figures_that_could_not_be_written_are_not_measured(
+  call, workdir, tmp_path
+):
+  full = tmp_path / 'full'
+  shutil.copytree(workdir, full)
+  shutil.rmtree(full / 'evaluation', ignore_errors=True)
+  (full / 'evaluation').write_text('in the way')
+  one_line(call('evaluate', f'--workdir={full}'), 'evaluation', 'written')
 
 
 @pytest.mark.slow

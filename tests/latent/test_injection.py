@@ -209,7 +209,7 @@ def test_points_fill_their_own_fields_only():
     'input': {'embedding'},
     'memory': {'memory'},
     'softmax': {'logits'},
-    'fuse': {'fusion', 'logits'},
+    'fuse': {'fusion'},
   }
   for size in range(5):
     for points in itertools.combinations(injection.POINTS, size):

@@ -56,7 +56,9 @@ PADDED = jnp.asarray(np.random.default_rng(1).random((L, B, M)) < 0.6)
 FIELDS = {
   'embedding': random(B, D, seed=3),
   'memory': memory(),
-  'fusion': vocabulary.Fusion(random(D, D, seed=4) / 4, random(B, D, seed=5)),
+  'fusion': vocabulary.Fusion(
+    random(D, D, seed=4) / 4, random(B, D, seed=5), random(V, seed=7)
+  ),
   'logits': random(B, V, seed=6),
 }
 MEMORIES = {
@@ -109,6 +111,8 @@ def by_hand(told):
       shift = np.asarray(told.fusion.shift[b])
       x = np.tanh(x @ np.asarray(told.fusion.kernel) + shift)
     x = x @ EXACT['wte']['embedding'].T
+    if told.fusion is not None:
+      x = x + np.asarray(told.fusion.bias)
     rows.append(x if told.logits is None else x + np.asarray(told.logits[b]))
   return np.stack(rows)
 

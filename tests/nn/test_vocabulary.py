@@ -19,13 +19,14 @@ def random(*shape, seed=0):
 
 
 def arguments(vocab_size):
-  """hidden, embedding, shift [B, V], fusion's kernel and shift; targets."""
+  """hidden, embedding, shift [B, V]; fusion's kernel, shift, bias; targets."""
   differentiable = (
     random(B, T, D),
     random(vocab_size, D),
     random(B, vocab_size),
     random(D, D),
     random(B, D),
+    random(vocab_size),
   )
   rng = np.random.default_rng(0)
   targets = rng.integers(0, vocab_size, (B, T))
@@ -33,14 +34,15 @@ def arguments(vocab_size):
   return differentiable, jnp.asarray(targets)
 
 
-def ours(hidden, embedding, shift, kernel, fused, targets, max_bytes):
-  head = vocabulary.Head(embedding, vocabulary.Fusion(kernel, fused), shift)
+def ours(hidden, embedding, shift, kernel, fused, bias, targets, max_bytes):
+  fusion = vocabulary.Fusion(kernel, fused, bias)
+  head = vocabulary.Head(embedding, fusion, shift)
   return vocabulary.token_nll(head, hidden, targets, max_bytes)
 
 
-def theirs(hidden, embedding, shift, kernel, fused, targets):
+def theirs(hidden, embedding, shift, kernel, fused, bias, targets):
   hidden = jnp.tanh(hidden @ kernel + fused[:, None, :])
-  scores = hidden @ embedding.T + shift[:, None, :]
+  scores = hidden @ embedding.T + shift[:, None, :] + bias[None, None, :]
   return optax.softmax_cross_entropy_with_integer_labels(scores, targets)
 
 

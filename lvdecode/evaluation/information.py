@@ -1,0 +1,174 @@
+"""What z says of the text, in nats, and in which of its dimensions."""
+
+import dataclasses
+import logging
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Float
+import numpy as np
+from rich import table as rich_table
+
+from lvdecode.evaluation import split as split_lib
+from lvdecode.latent import gaussian
+from lvdecode.latent import probes
+
+_RESAMPLES = 1_000  # of the bootstrap
+_CENTRAL = (2.5, 97.5)  # percentiles: an interval of 95 %
+_CEILING = 0.95  # share of ln N from which the estimate says little
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
+  """An estimate and its bootstrap interval over texts (95 %), in nats."""
+
+  value: float
+  low: float
+  high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Information:
+  """KL(q(z|y) || p(z)) taken apart (Hoffman & Johnson 2016), in nats a text.
+
+  Attributes:
+    texts: N.
+    log_texts: ln N, which the estimate of the mutual information cannot
+      exceed, whatever the truth.
+    saturated: the mutual information is within 5 % of ln N: take it as a lower
+      bound.
+    kl: KL(q(z|y) || p(z)), mean over texts; mutual_information + marginal_kl.
+    mutual_information: I_q(y; z), one z ~ q(z|y) a text, by the aggregated
+      posterior q(z) of these texts.
+    marginal_kl: KL(q(z) || p(z)). Where each text has a prior of its own, the
+      mean of log q(z) - log p(z | text).
+    total_correlation: KL(q(z) || prod_d q(z_d)).
+    active_units: dimensions with a variance of the mean above 0.01.
+    kl_by_dimension: [Z], their sum is the kl.
+    variance_by_dimension: [Z], Var_y(E[z_d | y]); the prior's variance is 1.
+    variance_spectrum: [Z], eigenvalues of the covariance of E[z | y], largest
+      first: few large ones, few directions that tell texts apart.
+  """
+
+  texts: int
+  log_texts: float
+  saturated: bool
+  kl: Interval
+  mutual_information: Interval
+  marginal_kl: Interval
+  total_correlation: Interval
+  active_units: int
+  kl_by_dimension: tuple[float, ...]
+  variance_by_dimension: tuple[float, ...]
+  variance_spectrum: tuple[float, ...]
+
+
+def measure(split: split_lib.Split) -> Information:
+  """From one z of every text: no decoder is asked.
+
+  The intervals resample the texts' shares of each mean; the aggregated
+  posterior stays that of all texts.
+  """
+  texts = split.sample
+  q = gaussian.Gaussian(jnp.asarray(texts.mean), jnp.asarray(texts.logvar))
+  found = [np.asarray(x, np.float64) for x in probes.densities(q, texts.z)]
+  own, joint, factors = found
+  kl = np.sum(texts.kl, axis=1, dtype=np.float64)
+  # The exact KL less the estimate of one half: the halves add up, and where
+  # z says nothing, or all, the noise of z cancels.
+  shares = np.stack(
+    [kl, own - joint, kl - (own - joint), joint - factors], axis=1
+  )
+  intervals = _intervals(shares, split.seed)
+  log_texts = math.log(split.count)
+  spectrum = np.linalg.eigvalsh(_covariance(texts.mean))[::-1]
+  information = Information(
+    texts=split.count,
+    log_texts=log_texts,
+    saturated=bool(
+      split.latent_size and intervals[1].value > _CEILING * log_texts
+    ),
+    kl=intervals[0],
+    mutual_information=intervals[1],
+    marginal_kl=intervals[2],
+    total_correlation=intervals[3],
+    active_units=probes.active_units(texts.mean),
+    kl_by_dimension=_floats(np.mean(texts.kl, axis=0, dtype=np.float64)),
+    variance_by_dimension=_floats(np.var(texts.mean, axis=0, dtype=np.float64)),
+    variance_spectrum=_floats(np.maximum(spectrum, 0.0)),
+  )
+  if information.saturated:
+    logging.warning('%s', _ceiling(information))
+  return information
+
+
+def to_table(information: Information, title: str) -> rich_table.Table:
+  """The split of the KL, and the dimensions that carry it."""
+  table = rich_table.Table(title=title)
+  table.add_column('figure')
+  table.add_column('nats a text', justify='right')
+  table.add_column('95 % interval', justify='right')
+  if information.saturated:
+    table.caption = _ceiling(information)
+  if not information.kl_by_dimension:
+    table.add_row('no latent, no information', '0', '')
+    return table
+  for name, found in (
+    ('KL(q(z|y) || p(z))', information.kl),
+    (
+      f'= mutual information, at most ln N = {information.log_texts:.2f}',
+      information.mutual_information,
+    ),
+    ('+ KL(q(z) || p(z))', information.marginal_kl),
+    ('total correlation of q(z)', information.total_correlation),
+  ):
+    interval = f'{found.low:.3f} to {found.high:.3f}'
+    table.add_row(name, f'{found.value:.3f}', interval)
+  table.add_section()
+  order = np.argsort(information.kl_by_dimension)[::-1]
+  shown = ', '.join(
+    f'{information.kl_by_dimension[place]:.2f} ({place})' for place in order[:8]
+  )
+  size = len(information.kl_by_dimension)
+  table.add_row('KL by dimension, largest first (its number)', shown, '')
+  table.add_row(
+    'active units',
+    f'{information.active_units} of {size}',
+    'variance of the mean > 0.01',
+  )
+  spectrum = ', '.join(f'{x:.2f}' for x in information.variance_spectrum[:8])
+  table.add_row('variances along principal axes', spectrum, 'the prior has 1')
+  return table
+
+
+def _ceiling(information: Information) -> str:
+  return (
+    f'the mutual information {information.mutual_information.value:.2f} is '
+    f'within 5 % of ln N = {information.log_texts:.2f}, its ceiling with '
+    f'{information.texts:,} texts: the truth may be far above it'
+  )
+
+
+def _intervals(shares: Float[np.ndarray, 'N F'], seed: int) -> list[Interval]:
+  rng = np.random.default_rng(seed)
+  count = len(shares)
+  means = np.stack(
+    [
+      rng.multinomial(count, np.full(count, 1 / count)) @ shares / count
+      for _ in range(_RESAMPLES)
+    ]
+  )
+  low, high = np.percentile(means, _CENTRAL, axis=0)
+  return [
+    Interval(value=float(value), low=float(least), high=float(most))
+    for value, least, most in zip(shares.mean(axis=0), low, high, strict=True)
+  ]
+
+
+def _covariance(mean: Float[np.ndarray, 'N Z']) -> Float[np.ndarray, 'Z Z']:
+  centred = mean.astype(np.float64) - mean.mean(axis=0, dtype=np.float64)
+  return centred.T @ centred / len(mean)
+
+
+def _floats(values: Float[np.ndarray, ' n']) -> tuple[float, ...]:
+  return tuple(map(float, values))

@@ -1,0 +1,162 @@
+"""Where figures come from: enough to make them again."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import pathlib
+from typing import Any
+
+import jax
+
+from lvdecode import errors
+from lvdecode.training import workdir as workdir_lib
+
+_LIBRARIES = ('jax', 'flax', 'numpy', 'lvdecode')
+_OF_SAMPLES = ('figures', 'likelihood')  # sections that depend on K
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Provenance:
+  """What the figures of an evaluation are a function of; they have no other.
+
+  Attributes:
+    split: 'train', 'validation' or 'test'.
+    texts: N, of the split.
+    step: of the checkpoint.
+    settings_hash: SHA-256 of what settings.json says, whatever its layout.
+    data_fingerprint: of the data that the run was trained on; the same data
+      are evaluated.
+    batch_size: texts a batch; it moves figures in their last digits only.
+    samples: K of the importance-weighted bound; None where it was not measured.
+    seed: of everything that was drawn.
+    libraries: their versions; null for one that is not installed as a package.
+    device: the kind of the devices.
+    devices: how many.
+  """
+
+  split: str
+  texts: int
+  step: int
+  settings_hash: str
+  data_fingerprint: str | None
+  batch_size: int
+  samples: int | None
+  seed: int
+  libraries: dict[str, str | None]
+  device: str
+  devices: int
+
+
+def make(
+  workdir: pathlib.Path,
+  *,
+  split: str,
+  texts: int,
+  step: int,
+  batch_size: int,
+  samples: int | None,
+  seed: int,
+) -> Provenance:
+  """Of an evaluation in this process of the run in `workdir`."""
+  settings = workdir_lib.read_settings(workdir)
+  canonical = json.dumps(settings, sort_keys=True, separators=(',', ':'))
+  devices = jax.local_devices()
+  return Provenance(
+    split=split,
+    texts=texts,
+    step=step,
+    settings_hash=hashlib.sha256(canonical.encode()).hexdigest(),
+    data_fingerprint=settings.get('data_fingerprint'),
+    batch_size=batch_size,
+    samples=samples,
+    seed=seed,
+    libraries={name: _version(name) for name in _LIBRARIES},
+    device=devices[0].device_kind,
+    devices=len(devices),
+  )
+
+
+def folder(workdir: pathlib.Path) -> pathlib.Path:
+  """WORKDIR/evaluation, which can be written to."""
+  path = workdir / 'evaluation'
+  probe = path / '.probe'
+  try:
+    path.mkdir(exist_ok=True)
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise errors.UserError(
+      f'{path} cannot be written to: {error.strerror}'
+    ) from error
+  return path
+
+
+def write(
+  path: pathlib.Path,
+  provenance: Provenance,
+  sections: dict[str, dict[str, Any]],
+  seconds: dict[str, float],
+) -> None:
+  """Writes {'provenance': …} and an object for each section.
+
+  Sections that the file has already stay, if they were measured under the
+  very same provenance; under any other they go. With another K, what depends on
+  K goes.
+
+  Args:
+    path: WORKDIR/evaluation/SPLIT.json.
+    provenance: of these sections.
+    sections: by name; what is not finite becomes null.
+    seconds: the duration by section, the one thing that a rerun changes.
+  """
+  origin = dataclasses.asdict(provenance)
+  kept, before, seconds_before = _measured_before(path, origin)
+  seconds = seconds_before | seconds
+  if origin['samples'] is None:
+    origin['samples'] = before
+  elif origin['samples'] != before:
+    kept = {name: kept[name] for name in kept if name not in _OF_SAMPLES}
+  durations: dict[str, Any] = {'seconds': seconds}
+  if 'likelihood' in seconds:
+    draws = provenance.texts * origin['samples']
+    durations['seconds_per_sample'] = seconds['likelihood'] / draws
+  whole = {'provenance': origin | durations} | kept | sections
+  text = json.dumps(_finite(whole), indent=2, allow_nan=False)
+  workdir_lib.write_text(path, text + '\n')
+
+
+def _measured_before(
+  path: pathlib.Path, origin: dict[str, Any]
+) -> tuple[dict[str, Any], int | None, dict[str, float]]:
+  """The sections in the file, their K and seconds; none of another origin."""
+  try:
+    sections = json.loads(path.read_text())
+    before = sections.pop('provenance')
+    seconds = before.pop('seconds')
+    before.pop('seconds_per_sample', None)
+    samples = before['samples']
+  except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    return {}, None, {}  # no such file, or one of another kind
+  if before | {'samples': None} != origin | {'samples': None}:
+    return {}, None, {}
+  return sections, samples, seconds
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def _finite(value: Any) -> Any:
+  """The same with null for numbers that JSON does not know."""
+  if isinstance(value, dict):
+    return {key: _finite(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

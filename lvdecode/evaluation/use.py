@@ -1,0 +1,373 @@
+"""Is z used, where does it enter, and what of the text does it say?"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import logging
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+import numpy as np
+from rich import table as rich_table
+
+from lvdecode.evaluation import split as split_lib
+from lvdecode.latent import probes
+from lvdecode.tasks import latent
+
+# Nats a sequence that the text's own z saves over another text's.
+SILENT = 0.1
+USED = 1.0
+REMEDIES = (
+  'try objective.free_bits (a larger nats) or a slower rise of beta '
+  '(objective.beta.steps)'
+)
+_SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # positions, in the table
+Verdict = Literal['collapsed', 'partly used', 'used', 'no latent']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+  """What another way of telling z does to -log p(y | z).
+
+  Attributes:
+    nll: mean over texts, nats per sequence.
+    gap: nll less that of the text's own z told everywhere.
+    error: standard error of `gap` over texts.
+  """
+
+  nll: float
+  gap: float
+  error: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Position:
+  """The worth of a text's own z at one position, nats a token.
+
+  Attributes:
+    position: 1 for the first token that is predicted.
+    texts: how many have a token there; EOS counts.
+    nll: mean of -log p(y_t | y_<t, z), z ~ q(z | y).
+    prior_gain: mean of the same with z ~ p(z), less nll.
+    shuffled_gain: mean of the same with another text's z, less nll; None for a
+      split of one text.
+  """
+
+  position: int
+  texts: int
+  nll: float
+  prior_gain: float
+  shuffled_gain: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Use:
+  """NLL, nats per sequence, as z or the way it is told changes.
+
+  Attributes:
+    texts: N.
+    own_nll: -log p(y | z), z ~ q(z | y).
+    shuffled: z of another text of the split, every z used once; None for a
+      split of one text, which cannot be shuffled.
+    zeroed: z = 0.
+    prior: z ~ p(z).
+    knocked_out: by injection point, z told at all points but this one.
+    alone: by injection point, z told at this one only.
+    memory_mass: [L][H], share of the attention that goes to z's memory, mean
+      over real query positions, then over texts; None without memory.
+    even_mass: the share if attention were even over all that a query sees.
+    positions: the worth of z by position.
+    verdict: 'collapsed' where the own z saves less than 0.1 nats over another
+      text's (the prior's, if there is no other text), 'used' from 1 nat on,
+      'partly used' between; 'no latent' for a plain language model.
+    evidence: what the verdict rests on, in words.
+  """
+
+  texts: int
+  own_nll: float
+  shuffled: Change | None
+  zeroed: Change | None
+  prior: Change | None
+  knocked_out: Mapping[str, Change]
+  alone: Mapping[str, Change]
+  memory_mass: tuple[tuple[float, ...], ...] | None
+  even_mass: float | None
+  positions: tuple[Position, ...]
+  verdict: Verdict
+  evidence: tuple[str, ...]
+
+
+def measure(
+  split: split_lib.Split,
+  advance: Callable[[float], None] = lambda texts: None,
+) -> Use:
+  """About as many decoder passes as 5 + 2 for each injection point."""
+  own_nll = split_lib.mean(split.sample.nll)
+  if not split.latent_size:
+    advance(split.count)
+    return Use(
+      texts=split.count,
+      own_nll=own_nll,
+      shuffled=None,
+      zeroed=None,
+      prior=None,
+      knocked_out={},
+      alone={},
+      memory_mass=None,
+      even_mass=None,
+      positions=(),
+      verdict='no latent',
+      evidence=('a plain language model: nothing can be told',),
+    )
+  told = split.task.points
+  parts = 2 + ('memory' in told)
+
+  def some(texts):
+    advance(texts / parts)
+
+  tokens = _by_token(split, some)
+  sums = {name: values.sum(axis=1) for name, values in tokens.items()}
+  changes = {
+    name: _change(nll, sums['own'])
+    for name, nll in sums.items()
+    if name != 'own'
+  }
+  by_points = _by_points(split, some) | {told: sums['own']}
+  partial = {
+    points: _change(nll, sums['own']) for points, nll in by_points.items()
+  }
+  knocked_out = {point: partial[_without(told, point)] for point in told}
+  mass = even = None
+  if 'memory' in told:
+    mass, even = _memory(split, some)
+  shuffled = changes.get('shuffled')
+  return Use(
+    texts=split.count,
+    own_nll=own_nll,
+    shuffled=shuffled,
+    zeroed=changes['zeroed'],
+    prior=changes['prior'],
+    knocked_out=knocked_out,
+    alone={point: partial[(point,)] for point in told},
+    memory_mass=mass,
+    even_mass=even,
+    positions=_positions(tokens, split.corpus.lengths),
+    verdict=verdict((shuffled or changes['prior']).gap),
+    evidence=_evidence(split, shuffled, changes['prior'], knocked_out),
+  )
+
+
+def verdict(gap: float) -> Verdict:
+  """In a word, from the nats that the own z saves over another one."""
+  if gap < SILENT:
+    return 'collapsed'
+  return 'used' if gap >= USED else 'partly used'
+
+
+def shuffled_gap(split: split_lib.Split) -> float:
+  """`Use.shuffled.gap` and nothing else, for a split of two texts or more."""
+  neighbour = split.neighbour
+  assert neighbour is not None
+
+  def one_batch(batch, rows):
+    z = split.sample.z[neighbour[rows]]
+    return _token_nll(split.task, split.params, batch, z, None).sum(axis=1)
+
+  return split_lib.mean(split.per_text(one_batch) - split.sample.nll)
+
+
+class Watch:
+  """Warns during training when z looks collapsed, once a collapse."""
+
+  def __init__(self) -> None:
+    self._collapsed = False
+
+  def __call__(self, figures: Mapping[str, float]) -> None:
+    """Looks at `figures.validation_figures`."""
+    gap = figures.get('shuffled_gap', math.inf)
+    collapsed = gap < SILENT
+    if collapsed and not self._collapsed:
+      logging.warning(
+        "z looks collapsed: another text's z costs %.2f nats a text (KL %.2f, "
+        '%d active units): %s',
+        gap,
+        figures['kl'],
+        figures['active_units'],
+        REMEDIES,
+      )
+    self._collapsed = collapsed
+
+
+def to_table(use: Use, title: str) -> rich_table.Table:
+  """What z is worth, by how it is told and at which position."""
+  table = rich_table.Table(
+    title=title, caption=f'z is {use.verdict}: {"; ".join(use.evidence)}'
+  )
+  table.add_column('-log p(y | z), nats per sequence')
+  table.add_column('value', justify='right')
+  table.add_column('change', justify='right')
+  table.add_row("the text's own z", f'{use.own_nll:.2f}', '')
+  if use.prior is None or use.zeroed is None:
+    return table
+  rows = [('z from the prior', use.prior), ('z = 0', use.zeroed)]
+  if use.shuffled is None:
+    table.add_row("another text's z", 'one text cannot be shuffled', '')
+  else:
+    rows.insert(0, ("another text's z", use.shuffled))
+  if len(use.alone) > 1:
+    rows += [
+      (f'not told at {p}', change) for p, change in use.knocked_out.items()
+    ]
+    rows += [(f'told at {p} only', change) for p, change in use.alone.items()]
+  else:
+    rows += [('not told at all', *use.knocked_out.values())]
+  for name, change in rows:
+    gap = f'{change.gap:+.2f} ± {change.error:.2f}'
+    table.add_row(name, f'{change.nll:.2f}', gap)
+  if use.memory_mass is not None:
+    table.add_section()
+    for layer, heads in enumerate(use.memory_mass):
+      shown = ' '.join(f'{100 * mass:.1f}' for mass in heads)
+      name = f'attention on memory, layer {layer}, % a head'
+      table.add_row(name, shown, f'even {100 * use.even_mass:.1f}')
+  table.add_section()
+  shown = [p for p in use.positions if p.position in _SHOWN]
+  for place in shown:
+    table.add_row(
+      f'token {place.position} of {place.texts:,} texts; z from the prior',
+      f'{place.nll:.2f}',
+      f'{place.prior_gain:+.2f}',
+    )
+  return table
+
+
+def _without(points: tuple[str, ...], silent: str) -> tuple[str, ...]:
+  return tuple(point for point in points if point != silent)
+
+
+def _change(nll: Float[np.ndarray, ' N'], own: Float[np.ndarray, ' N']):
+  return Change(
+    nll=split_lib.mean(nll),
+    gap=split_lib.mean(nll - own),
+    error=split_lib.standard_error(nll - own),
+  )
+
+
+def _by_token(split, advance) -> dict[str, Float[np.ndarray, 'N t']]:
+  """-log p(y_t | y_<t, z) of every text, by whose z it is told."""
+  texts, width = split.sample, split.corpus.tokens.shape[1] - 1
+  names = ['own', 'prior', 'zeroed']
+  if split.neighbour is not None:
+    names.append('shuffled')
+
+  def one_batch(batch, rows):
+    latents = {
+      'own': texts.z[rows],
+      'prior': _prior_sample(
+        split.task, split.params, batch, split.keys(rows, split_lib.PRIOR)
+      ),
+      'zeroed': np.zeros_like(texts.z[rows]),
+    }
+    if split.neighbour is not None:
+      latents['shuffled'] = texts.z[split.neighbour[rows]]
+    nll = [
+      _token_nll(split.task, split.params, batch, latents[name], None)
+      for name in names
+    ]
+    room = ((0, 0), (0, 0), (0, width - nll[0].shape[1]))
+    return jnp.pad(jnp.stack(nll, axis=1), room)
+
+  whole = split.per_text(one_batch, advance).astype(np.float64)
+  return {name: whole[:, place] for place, name in enumerate(names)}
+
+
+def _by_points(split, advance) -> dict[tuple[str, ...], np.ndarray]:
+  """-log p(y | own z) of every text, told at some of the points only."""
+  told = split.task.points
+  # A set once: of two points, one alone is the other knocked out.
+  sets = {_without(told, point) for point in told} | {(p,) for p in told}
+  sets = sorted(sets - {told})
+
+  def one_batch(batch, rows):
+    z = split.sample.z[rows]
+    return jnp.stack(
+      [
+        _token_nll(split.task, split.params, batch, z, points).sum(axis=1)
+        for points in sets
+      ],
+      axis=1,
+    )
+
+  return dict(zip(sets, split.per_text(one_batch, advance).T, strict=True))
+
+
+def _memory(split, advance) -> tuple[tuple[tuple[float, ...], ...], float]:
+  """Attention on memory [L][H], and the share it would have if even."""
+
+  def one_batch(batch, rows):
+    return _memory_mass(split.task, split.params, batch, split.sample.z[rows])
+
+  mass = split.per_text(one_batch, advance).mean(axis=0, dtype=np.float64)
+  slots = split.task.model.settings.injection.memory_slots
+  queries = split.corpus.lengths.astype(np.int64) - 1
+  share = slots / (slots + np.arange(1, queries.max() + 1))
+  even = np.cumsum(share)[queries - 1] / queries
+  return tuple(tuple(map(float, layer)) for layer in mass), float(even.mean())
+
+
+def _positions(tokens, lengths) -> tuple[Position, ...]:
+  positions = []
+  for place in range(int(lengths.max()) - 1):
+    there = lengths > place + 1
+    means = {
+      name: float(nll[there, place].mean()) for name, nll in tokens.items()
+    }
+    own = means['own']
+    positions.append(
+      Position(
+        position=place + 1,
+        texts=int(there.sum()),
+        nll=own,
+        prior_gain=means['prior'] - own,
+        shuffled_gain=means['shuffled'] - own if 'shuffled' in means else None,
+      )
+    )
+  return tuple(positions)
+
+
+def _evidence(split, shuffled, prior, knocked_out) -> tuple[str, ...]:
+  judged, whose = (
+    (prior, "the prior's") if shuffled is None else (shuffled, "another text's")
+  )
+  mean = split.sample.mean
+  found = [
+    f'{whose} z costs {judged.gap:.2f} ± {judged.error:.2f} nats '
+    f'(collapsed below {SILENT}, used from {USED} on)',
+    f'KL {split_lib.mean(split.sample.kl.sum(axis=1)):.2f} nats',
+    f'{probes.active_units(mean)} of {mean.shape[1]} units active',
+  ]
+  silent = [p for p, change in knocked_out.items() if change.gap < SILENT]
+  if silent and len(knocked_out) > 1:
+    found.append(f'knocked out, {", ".join(silent)} would not be missed')
+  if shuffled is None:
+    found.append('one text cannot be shuffled')
+  return tuple(found)
+
+
+@functools.partial(jax.jit, static_argnames='task')
+def _prior_sample(task, params, batch, keys):
+  prior = task.prior(params, batch)
+  return prior.sample(latent.noise(keys, prior.mean.shape[1:]))
+
+
+@functools.partial(jax.jit, static_argnames=('task', 'points'))
+def _token_nll(task, params, batch, z, points):
+  return task.token_nll(params, batch, z, points)
+
+
+@functools.partial(jax.jit, static_argnames='task')
+def _memory_mass(task, params, batch, z):
+  return task.memory_mass(params, batch, z)
