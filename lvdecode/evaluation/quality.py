@@ -61,7 +61,7 @@ class Quality:
   """Texts of the model beside real ones; perplexities are of trigram models.
 
   Both trigram models see equally many texts and have one vocabulary, that of
-  the real ones; perplexities are per word, the end of a text counted.
+  all training texts; perplexities are per word, the end of a text counted.
 
   Attributes:
     reconstruction: greedy, from the posterior mean; None without a latent.
@@ -107,9 +107,8 @@ def measure(
   """
   rng = np.random.default_rng(seed)
   count = min(len(samples), len(training))
-  real = _some(training, count, rng)
-  known = ngram.vocabulary(real)
-  of_real = ngram.Trigrams(real, known)
+  known = ngram.vocabulary(training)
+  of_real = ngram.Trigrams(_some(training, count, rng), known)
   of_samples = ngram.Trigrams(_some(samples, count, rng), known)
   whole = frozenset(map(_spaced, training))
   return Quality(

@@ -134,12 +134,23 @@ def test_the_perplexities_are_of_the_right_models():
 def test_samples_that_repeat_one_text_are_fluent_and_do_not_cover():
   """Forward perplexity alone is fooled; the reverse one is not."""
   real = [f'the {noun} was {how} .' for noun in 'aabcdefg' for how in 'xyzw']
-  collapsed = measured(training=real, samples=['the a was x .'] * 32)
-  whole = measured(training=real, samples=real)
+
+  def of(samples):
+    return quality.measure(
+      real, training=real, samples=samples, reconstructions=None, seed=0
+    )
+
+  collapsed, whole = of(['the a was x .'] * 32), of(real)
   assert collapsed.forward_perplexity < whole.forward_perplexity
   assert collapsed.reverse_perplexity > 2 * whole.reverse_perplexity
   assert collapsed.samples.duplicates == 31 / 32
   assert collapsed.samples.self_bleu == pytest.approx(100)
+
+
+def test_the_vocabulary_is_that_of_all_training_texts():
+  found = measured(training=TEXTS * 2, samples=['so', 'x'])
+  assert found.trained_on == 2
+  assert (found.real_unknown, found.samples_unknown) == (0, 0.5)
 
 
 def test_both_trigram_models_see_equally_many_texts():
