@@ -26,7 +26,7 @@ jaxtyping.install_import_hook(
   [
     f'lvdecode.{room}'
     for room in (
-      'evaluate',
+      'evaluation',
       'latent',
       'nn',
       'report',
