@@ -110,7 +110,7 @@ def measure(
       ends[::2], ends[1::2], encode, decode, nll, steps, shown
     ),
     sums=arithmetic(
-      [tuple(texts[row] for row in each) for each in triples], encode, decode
+      [(texts[a], texts[b], texts[c]) for a, b, c in triples], encode, decode
     ),
   )
 

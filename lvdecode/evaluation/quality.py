@@ -183,7 +183,7 @@ def bleu(
     texts: what is judged.
     references: lists of as many texts; a text's references are at its place.
   """
-  metric = sacrebleu.BLEU(tokenize='none', force=True, smooth_method='none')
+  metric = sacrebleu.BLEU(tokenize='none', force=True)
   score = metric.corpus_score(list(texts), [list(each) for each in references])
   return tuple(
     metric.compute_bleu(
@@ -191,6 +191,7 @@ def bleu(
       score.totals,
       score.sys_len,
       score.ref_len,
+      smooth_method='none',
       effective_order=True,
       max_ngram_order=order,
     ).score

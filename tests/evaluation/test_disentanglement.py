@@ -152,6 +152,34 @@ def test_predictability_by_hand():
   assert alone == pytest.approx(1 - 1 / 3)
 
 
+def test_predictability_counts_every_value_alike():
+  """1 of 3 of the common value and all of the rare one, by a threshold."""
+  value = np.repeat([0, 0, 1], [10, 20, 5])
+  column = np.repeat([0.0, 1.0], [10, 25])
+  value, column = np.tile(value, 2)[:, None], np.tile(column, 2)[:, None]
+  train = np.arange(70) < 35
+  gap = disentanglement.attribute_predictability(column, value, train)
+  assert gap == pytest.approx((1 / 3 + 1) / 2 - 1 / 2)
+
+
+def test_two_dimensions_for_a_factor_are_disentangled_and_not_complete():
+  few = values()[:600, :3]
+  spread = np.repeat(few, 2, axis=1).astype(float)
+  scores = disentanglement.score(spread, few, 0)
+  assert scores.disentanglement == pytest.approx(1, abs=0.01)
+  assert scores.completeness < 0.8
+  assert scores.mig < 0.01
+
+
+def test_two_factors_in_a_dimension_are_complete_and_not_disentangled():
+  few = values()[:600, [0, 3, 1]]
+  both = 2.0 * few[:, 0] + few[:, 1]
+  scores = disentanglement.score(np.stack([both, few[:, 2]], axis=1), few, 0)
+  assert scores.completeness == pytest.approx(1, abs=0.01)
+  assert scores.disentanglement < 0.8
+  assert scores.informativeness > 0.99
+
+
 def test_the_seed_decides():
   one = disentanglement.score(code('noise')[:300], values()[:300], 0)
   assert one == disentanglement.score(code('noise')[:300], values()[:300], 0)
