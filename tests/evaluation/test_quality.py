@@ -166,6 +166,14 @@ def test_the_same_seed_gives_the_same_figures():
   assert first == again != other
 
 
+def test_a_model_that_says_nothing_is_measured_too():
+  found = measured(samples=[''] * 3, reconstructions=[''] * len(TEXTS))
+  assert found.samples.self_bleu == found.samples.distinct_1 == 0
+  assert found.reconstruction.bleu == (0, 0, 0, 0)
+  assert found.samples_unknown == 0
+  assert math.isfinite(found.forward_perplexity + found.reverse_perplexity)
+
+
 def test_a_plain_language_model_has_no_reconstructions():
   found = measured(reconstructions=None)
   assert found.reconstruction is None
