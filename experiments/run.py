@@ -10,7 +10,6 @@ import tempfile
 from absl import flags
 import jax
 from ml_collections import config_flags
-import numpy as np
 
 from experiments import command
 from lvdecode import report
@@ -140,11 +139,8 @@ def _in_steps(settings, corpus) -> settings_lib.Settings:
 
 def _evaluation(settings, task, tokenizer, cache):
   """Parameters -> figures of the validation split."""
-  texts = sources.read(settings.data, 'validation', cache).texts
-  if 0 < settings.evaluation.texts < len(texts):
-    # Spread evenly: files are often sorted by label.
-    rows = np.linspace(0, len(texts) - 1, settings.evaluation.texts)
-    texts = [texts[int(row)] for row in rows]
+  whole = sources.read(settings.data, 'validation', cache)
+  texts = sources.spread(whole, settings.evaluation.texts).texts
   corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
 
   watch = use.Watch()

@@ -91,6 +91,26 @@ def read(
   return _texts(columns, settings.limit)
 
 
+def spread(texts: Texts, count: int) -> Texts:
+  """At most `count` texts, spread evenly: files are often sorted by label.
+
+  0 for all.
+  """
+  total = len(texts.texts)
+  if not 0 < count < total:
+    return texts
+  rows = [int(row) for row in np.linspace(0, total - 1, count)]
+
+  def take(column):
+    return [column[row] for row in rows]
+
+  return Texts(
+    texts=take(texts.texts),
+    labels=None if texts.labels is None else take(texts.labels),
+    factors={name: take(column) for name, column in texts.factors.items()},
+  )
+
+
 def fingerprint(
   settings: DataSettings, cache_dir: str | os.PathLike[str]
 ) -> str:
