@@ -89,11 +89,13 @@ def validation_figures(
   """The cheap figures of training: means over texts, in nats a sequence."""
   texts = split_lib.one_sample(task, params, batches, seed=0)
   kl = np.sum(texts.kl, axis=1)
+  q = gaussian.Gaussian(jnp.asarray(texts.mean), jnp.asarray(texts.logvar))
   return {
     'negative_elbo': _mean(texts.nll + kl),
     'nll': _mean(texts.nll),
     'kl': _mean(kl),
     'active_units': float(probes.active_units(texts.mean)),
+    'mutual_information': probes.mutual_information(q, texts.z),
   }
 
 
