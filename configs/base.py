@@ -61,7 +61,7 @@ def get_config(arg: str = '') -> Config:
   # gamma: means are normalised over the batch, so that the batch's KL is at
   # least Z gamma^2 / 2 (BN-VAE). The paper tries 0.3 to 0.7; 0: off.
   c.model.posterior.batch_norm = 0.0
-  c.model.posterior.batch_norm_decay = 0.99  # of what evaluation divides by
+  c.model.posterior.batch_norm_decay = 0.9  # of what evaluation divides by
   # Nats per sequence below which no text's KL can fall (delta-VAE); 0: off.
   c.model.posterior.min_rate = 0.0
   c.model.injection = Config()

@@ -233,6 +233,11 @@ class _Trainer:
     self._aggressive = aggressive
     self._devices = parallel.make(settings.parallel)
 
+    self._reset_at = reset_at
+    self._reset = jax.jit(
+      functools.partial(parts.reset, task=task, optimizer=optimizer)
+    )
+
     def step(moving):
       one = functools.partial(
         step_lib.train_step,
@@ -245,8 +250,6 @@ class _Trainer:
         accumulate=settings.accumulate,
         ema=settings.ema,
       )
-      if reset_at:
-        one = parts.reset_before(one, reset_at, task, optimizer)
       return self._devices.compile(one)
 
     self._train_step = step(optimizer.trainable)
@@ -301,6 +304,10 @@ class _Trainer:
         f'the training data ended after {self._step} of '
         f'{self._settings.steps} steps: repeat it without end'
       ) from error
+    if 0 < self._step == self._reset_at:
+      # A checkpoint of this step is from before it.
+      logging.info('the decoder begins anew at step %d', self._step)
+      self.state = self._devices.place(self._reset(self.state))
     shapes = tuple(x.shape for x in jax.tree.leaves(batch))
     alone = self._aggressive.encoder_alone(self._step)
     first = (alone, shapes) not in self._compiled

@@ -5,7 +5,6 @@ import logging
 from typing import Any
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 
 from lvdecode import errors
@@ -16,7 +15,6 @@ from lvdecode.training import step as step_lib
 from lvdecode.training import trees
 
 _FIGURE = 'mutual_information'
-Step = Callable[[step_lib.TrainState, Any], tuple[step_lib.TrainState, Any]]
 
 
 def of(part: Callable[[str], str], trainable: Any, which: str) -> Any:
@@ -44,10 +42,12 @@ def of(part: Callable[[str], str], trainable: Any, which: str) -> Any:
   return jax.tree.unflatten(jax.tree.structure(trainable), leaves)
 
 
-def reset_before(
-  step: Step, at: int, task: step_lib.Task, optimizer: optimizer_lib.Optimizer
-) -> Step:
-  """`step`, but at step `at` the decoder begins anew (Li et al. 2019).
+def reset(
+  state: step_lib.TrainState,
+  task: step_lib.Task,
+  optimizer: optimizer_lib.Optimizer,
+) -> step_lib.TrainState:
+  """The state with a decoder that begins anew (Li et al. 2019).
 
   Its parameters are drawn again, from a stream of their own, its moments are
   0 and its running average begins there; everything else, the optimiser's
@@ -55,26 +55,18 @@ def reset_before(
   """
   decoder = of(task.part, optimizer.trainable, 'decoder')
   kept = jax.tree.map(lambda chosen: not chosen, decoder)
-
-  def anew(state):
-    streams = randomness.Streams(state.rng, state.step, jnp.arange(0))
-    begun = task.init(streams.key('decoder_reset'))
-    params = trees.overlay(decoder, begun, state.params)
-    opt_state = trees.overlay_moments(
-      trees.select(optimizer.trainable, kept),
-      state.opt_state,
-      optimizer.tx.init(params),
-    )
-    ema = state.ema
-    if ema is not None:
-      ema = trees.overlay(decoder, params, ema)
-    return state._replace(params=params, opt_state=opt_state, ema=ema)
-
-  def both(state, batch):
-    state = lax.cond(state.step == at, anew, lambda state: state, state)
-    return step(state, batch)
-
-  return both
+  streams = randomness.Streams(state.rng, state.step, jnp.arange(0))
+  begun = task.init(streams.key('decoder_reset'))
+  params = trees.overlay(decoder, begun, state.params)
+  opt_state = trees.overlay_moments(
+    trees.select(optimizer.trainable, kept),
+    state.opt_state,
+    optimizer.tx.init(params),
+  )
+  ema = state.ema
+  if ema is not None:
+    ema = trees.overlay(decoder, jax.tree.map(jnp.copy, params), ema)
+  return state._replace(params=params, opt_state=opt_state, ema=ema)
 
 
 class Aggressive:

@@ -217,6 +217,7 @@ def test_validation_figures_are_means_over_texts():
     'nll': pytest.approx((10 * n + 100).mean()),
     'kl': pytest.approx((1 + n).mean()),
     'active_units': 1.0,
+    'mutual_information': pytest.approx(math.log(N), abs=1e-3),
   }
 
 

@@ -45,7 +45,7 @@ def host(state):
   return jax.tree.map(np.array, state._replace(rng=None))
 
 
-def take(kind, steps, moving=None, at=0, optimizer=None):
+def take(kind, steps, moving=None, optimizer=None):
   """The states after each of the steps; `moving` names a part."""
   optimizer = optimizer or made()
   devices = parallel.make(kind)
@@ -59,8 +59,6 @@ def take(kind, steps, moving=None, at=0, optimizer=None):
     axis_name=devices.axis_name,
     ema=0.5,
   )
-  if at:
-    step = parts.reset_before(step, at, TOY, optimizer)
   step = devices.compile(step)
   state = step_lib.init_state(TOY, optimizer.tx, 0, 0.5)
   states = [host(state)]
@@ -109,52 +107,32 @@ def test_steps_of_the_encoder_follow_its_gradient_as_any_step_does():
   assert (whole['decoder']['kernel'] != alone['decoder']['kernel']).all()
 
 
-def test_devices_begin_the_same_decoder_anew():
-  near(*(take(kind, 4, at=2)[4].params for kind in ('jit', 'pmap')))
-
-
-def test_only_the_decoder_begins_anew_and_only_then():
-  # A learning rate of next to nothing shows what the reset alone does.
-  optimizer = made(learning_rate=1e-12)
-  plain = take('jit', 4, optimizer=optimizer)
-  reset = take('jit', 4, at=2, optimizer=optimizer)
-  for before, after in zip(plain[:3], reset[:3], strict=True):
-    equal(before, after)
-  for before, after in zip(plain[3:], reset[3:], strict=True):
-    equal(before.params['encoder'], after.params['encoder'])
-    old, new = (x.params['decoder']['kernel'] for x in (before, after))
-    assert (np.abs(old - new) > 1e-3).any()
-    # As at the start of a run, though not the same numbers.
-    assert 0.3 < new.std() / old.std() < 3
-    np.testing.assert_allclose(after.params['decoder']['bias'], 0, atol=1e-9)
-    # The average forgets the decoder that is gone.
-    ema = after.ema['decoder']['kernel']
-    np.testing.assert_allclose(ema, new, atol=1e-6)
-
-
-def test_moments_of_the_decoder_begin_anew_and_no_others():
-  optimizer = made(b1=0.5, b2=0.5, clip_norm=0.0)
-  devices = parallel.make('jit')
-  seen = []
-
-  def spy(state, batch):
-    seen.append(host(state))
-    return state, {}
-
-  state = step_lib.init_state(TOY, optimizer.tx, 0, 0.5)
-  ones = jax.tree.map(lambda x: x + 1, state.opt_state)
-  begun = parts.reset_before(spy, 5, TOY, optimizer)
-  for step in (4, 5, 6):
-    with jax.disable_jit():
-      begun(state._replace(opt_state=ones, step=np.int32(step)), None)
-  assert devices.count == 1
-  for state, there in zip(seen, (1, 0, 1), strict=True):
-    for tree in moments(state):
-      for leaf in jax.tree.leaves(tree['decoder']):
-        np.testing.assert_array_equal(leaf, there)
-      np.testing.assert_array_equal(tree['encoder']['kernel'], 1)
-    adam = [x for x in state.opt_state if hasattr(x, 'mu')]
-    assert adam[0].count == 1  # the encoder's moments are of that age
+def test_only_the_decoder_begins_anew():
+  optimizer = made()
+  before = step_lib.init_state(TOY, optimizer.tx, 0, 0.5)
+  before = before._replace(
+    step=np.int32(7),
+    params=jax.tree.map(lambda x: x + 1, before.params),
+    opt_state=jax.tree.map(lambda x: x + 1, before.opt_state),
+  )
+  after = parts.reset(before, TOY, optimizer)
+  for name in ('params', 'ema'):
+    old, new = getattr(before, name), getattr(after, name)
+    equal(old['encoder'], new['encoder'])
+    equal(new['decoder'], after.params['decoder'])
+    np.testing.assert_array_equal(new['decoder']['bias'], 0)
+    # Drawn as at the start of a run, though not the same numbers.
+    assert (old['decoder']['kernel'] != new['decoder']['kernel']).all()
+    assert 0.5 < new['decoder']['kernel'].std() < 2
+  for old, new in zip(moments(before), moments(after), strict=True):
+    equal(old['encoder'], new['encoder'])
+    for leaf in jax.tree.leaves(new['decoder']):
+      np.testing.assert_array_equal(leaf, 0)
+  adam = [x for x in after.opt_state if hasattr(x, 'mu')]
+  assert adam[0].count == 1  # the encoder's moments are of that age
+  later = parts.reset(before._replace(step=np.int32(8)), TOY, optimizer)
+  kernels = (x.params['decoder']['kernel'] for x in (after, later))
+  assert np.not_equal(*kernels).all()
 
 
 def test_moments_are_found_in_any_optimiser():
@@ -201,6 +179,73 @@ def test_aggressive_until_the_information_stops_rising():
   lost.note({'mutual_information': 1.0})
   lost.note({'mutual_information': float('nan')})
   assert not lost.on
+
+
+class Informed:
+  """An evaluation whose information falls at its third call."""
+
+  def __init__(self):
+    self.calls = 0
+
+  def __call__(self, params):
+    del params
+    self.calls += 1
+    return {'error': 1.0, 'mutual_information': -abs(self.calls - 2.0)}
+
+
+def trained(workdir, data=None, evaluate=None, every=3, keep=2):
+  """An aggressive run that is evaluated at steps 3, 6, 9 and 12."""
+  return toy_task.run(
+    workdir,
+    data,
+    evaluate=evaluate or Informed(),
+    checkpoint_every=every,
+    keep=keep,
+    evaluate_every=3,
+    encoder_updates=2,
+    steps=12,
+  )
+
+
+def kernels(workdir):
+  """Of the decoder at every step that has a checkpoint."""
+  shapes = jax.eval_shape(TOY.init, jax.random.key(0))
+  return {
+    step: checkpoint.restore_params(workdir, step, shapes)['decoder']['kernel']
+    for step in checkpoint.steps(workdir)
+  }
+
+
+def test_a_run_is_aggressive_until_an_evaluation_ends_it(tmp_path):
+  trained(tmp_path, every=1, keep=20)
+  found = kernels(tmp_path)
+  moved = [
+    step for step in range(2, 13) if (found[step] != found[step - 1]).any()
+  ]
+  # The evaluation at step 9 is the first whose information is not higher.
+  assert moved == [2, 4, 6, 8, 10, 11, 12]
+
+
+@pytest.mark.parametrize(
+  'kind', ['jit', pytest.param('pmap', marks=pytest.mark.slow)]
+)
+def test_a_run_killed_on_either_side_of_a_reset_ends_the_same(tmp_path, kind):
+  run = functools.partial(toy_task.run, parallel=kind)
+  whole = host(run(tmp_path / 'whole', reset_at=4))
+  # The checkpoints there are, of steps 4 and 6, are from before and after.
+  for at in (5, 7):
+    with pytest.raises(Killed):
+      run(tmp_path / 'killed', Dying(at), reset_at=4)
+  equal(host(run(tmp_path / 'killed', reset_at=4)), whole)
+  kernels = [
+    host(run(tmp_path / f'until{steps}{at}', steps=steps, reset_at=at)).params[
+      'decoder'
+    ]['kernel']
+    for steps, at in ((4, 0), (4, 4), (5, 0), (5, 4))
+  ]
+  np.testing.assert_array_equal(kernels[0], kernels[1])
+  # A step moves 0.05 at most.
+  assert (np.abs(kernels[2] - kernels[3]) > 0.1).any()
 
 
 class Informed:
