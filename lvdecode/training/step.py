@@ -188,9 +188,7 @@ def train_step(
     opt_state=trees.where(good, opt_state, state.opt_state),
     rng=state.rng,
     ema=trees.where(good, average, state.ema),
-    carry=trees.where(
-      good, next_carry(state.carry, metrics), state.carry
-    ),
+    carry=trees.where(good, next_carry(state.carry, metrics), state.carry),
   )
   one = jnp.ones(())
   metrics = dict(metrics, grad_norm=metrics_lib.Mean(norm, one))

@@ -35,7 +35,8 @@ def params_of(task):
 
 def loss(task, step=0, params=None):
   params = params_of(task) if params is None else params
-  return task.loss(params, BATCH, tiny.streams(step=step), None)
+  streams = tiny.streams(step=step)
+  return task.loss(params, BATCH, streams, None, task.init_carry())
 
 
 def sampled(streams):
@@ -44,7 +45,7 @@ def sampled(streams):
   params = tiny.params(MODEL)
   q = tiny.apply(MODEL, params, BATCH.tokens, visible, method='encode')
   keys = streams.per_example('latent')
-  return q.sample(latent.noise(keys, tiny.LATENT))
+  return q.sample(latent.noise(keys, (1, tiny.LATENT))[:, 0])
 
 
 def added(name, weight, **changes):
@@ -64,7 +65,7 @@ def added(name, weight, **changes):
 @pytest.mark.parametrize('kernel', tuple(mmd.KERNELS))
 def test_mmd_is_added_with_its_weight_and_is_not_in_the_bound(kernel):
   streams = tiny.streams()
-  prior = latent.noise(streams.per_example('prior'), tiny.LATENT)
+  prior = latent.noise(streams.per_example('prior'), (tiny.LATENT,))
   z = sampled(streams)
   expected = mmd.squared(z, prior, jnp.ones(3), kernel, None)
   found = added('mmd', 7.0, kernel=kernel)
@@ -110,14 +111,15 @@ def test_evaluation_knows_no_remedy_of_the_loss():
 
 @pytest.mark.parametrize('rate', [0.0, 0.3, 0.8])
 def test_latent_dropout_hides_the_rate_and_keeps_the_mean(rate):
-  z = jnp.ones((400, 30))
+  z = jnp.ones((2, 400, 15))
   told = latent.drop(z, tiny.keys(400), rate)
   hidden = told == 0
   assert abs(hidden.mean() - rate) <= (0.02 if rate else 0)
   np.testing.assert_allclose(told.mean(), 1.0, atol=0.05)
   np.testing.assert_allclose(told[~hidden], 1 / (1 - rate), rtol=1e-6)
   if rate:
-    assert len(np.unique(hidden, axis=0)) > 390  # each row its own
+    rows = np.asarray(hidden).reshape(800, 15)  # each draw and text its own
+    assert len(np.unique(rows, axis=0)) > 500
 
 
 def test_latent_dropout_hides_from_the_decoder_not_from_the_kl():
@@ -133,9 +135,17 @@ def test_latent_dropout_hides_from_the_decoder_not_from_the_kl():
 def test_pretraining_has_no_kl_and_moves_the_schedule():
   task = tiny.task(MODEL, pretraining_steps=10)
   schedule = schedules.ScheduleSettings(
-    kind='linear', start=0.2, end=1.0, steps=8, cycles=1, ratio=1.0
+    kind='linear',
+    start=0.2,
+    end=1.0,
+    duration='8 steps',
+    shape='linear',
+    cycles=1,
+    wait=0.0,
+    ratio=1.0,
   )
-  objective = dataclasses.replace(task.objective, beta=schedule)
+  beta = schedules.resolve('beta', schedule, 20, 0)
+  objective = dataclasses.replace(task.objective, beta=beta)
   task = latent.LatentTask(MODEL, objective, tiny.HIDDEN)
   betas = [float(task.beta(step)) for step in (0, 9, 10, 14, 18, 50)]
   np.testing.assert_allclose(betas, [0, 0, 0.2, 0.6, 1, 1], rtol=1e-6)
@@ -197,11 +207,13 @@ def take(kind, accumulate=1):
     opt_state=optimizer.tx.init(params_of(task)),
     rng=jax.random.key(0),
     ema=None,
+    carry=task.init_carry(),
   )
   step = devices.compile(
     functools.partial(
       step_lib.train_step,
       loss_fn=task.loss,
+      next_carry=task.next_carry,
       tx=optimizer.tx,
       trainable=optimizer.trainable,
       axis_name=devices.axis_name,

@@ -53,6 +53,7 @@ def take(kind, steps, moving=None, optimizer=None):
   step = functools.partial(
     step_lib.train_step,
     loss_fn=TOY.loss,
+    next_carry=TOY.next_carry,
     tx=optimizer.tx,
     trainable=optimizer.trainable,
     moving=tree,

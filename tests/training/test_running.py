@@ -23,8 +23,8 @@ class Following(toy_task.Toy):
     params['encoder']['running_mean'] = jnp.ones((toy_task.IN,))
     return params
 
-  def loss(self, params, batch, streams, axis_name):
-    total, figures = super().loss(params, batch, streams, axis_name)
+  def loss(self, params, batch, streams, axis_name, carry):
+    total, figures = super().loss(params, batch, streams, axis_name, carry)
     old = params['encoder']['running_mean']
     count = jnp.sum(batch.weights)
     moved = 0.5 * old * count + 0.5 * (batch.weights @ batch.x)
@@ -45,6 +45,7 @@ def take(kind, steps=3, accumulate=1, bad=()):
     functools.partial(
       step_lib.train_step,
       loss_fn=toy.loss,
+      next_carry=toy.next_carry,
       tx=optimizer.tx,
       trainable=optimizer.trainable,
       axis_name=devices.axis_name,
