@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from lvdecode import errors
 from lvdecode.latent import bag_of_words
 from lvdecode.latent import mmd
 from lvdecode.tasks import latent
@@ -236,3 +237,39 @@ def test_eight_devices_take_the_step_of_one_under_all_remedies():
   for a, b, c in zip(*map(jax.tree.leaves, (one, many, before)), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert (a != c).any()  # all are moved, running statistics too
+
+
+@pytest.mark.slow
+def test_added_terms_have_their_own_gradient_beside_any_estimator():
+  weights = dict(mmd=7.0, bag_of_words=0.5, samples=2, latent_dropout=0.2)
+
+  def gradient(**changes):
+    task = tiny.task(MODEL, **changes)
+    params = params_of(tiny.task(MODEL, bag_of_words=0.5))
+    slope = jax.jit(jax.grad(lambda p: loss(task, params=p)[0]))(params)
+    return slope['posterior']
+
+  def own(estimator):
+    # What the terms add to the gradient, whatever the bound's is.
+    plain = dict(samples=2, latent_dropout=0.2)
+    return jax.tree.map(
+      lambda a, b: a - b,
+      gradient(estimator=estimator, **weights),
+      gradient(estimator=estimator, **plain),
+    )
+
+  elbo, dreg = own('elbo'), own('dreg')
+  for a, b in zip(jax.tree.leaves(elbo), jax.tree.leaves(dreg), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+  assert np.abs(elbo['mean']['kernel']).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [dict(rate={'kind': 'dual'}), dict(rate={'kind': 'pi'})]
+  + [dict(estimator=name) for name in ('iwae', 'dreg')],
+)
+def test_pretraining_is_refused_beside_what_knows_no_weight(changes):
+  tiny.objective(**changes)
+  with pytest.raises(errors.UserError, match='pretraining_steps'):
+    tiny.objective(pretraining_steps=5, **changes)
