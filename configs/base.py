@@ -57,6 +57,13 @@ def get_config(arg: str = '') -> Config:
   c.model.encoder.width = 128
   c.model.encoder.dropout = 0.1
   c.model.encoder.pooling = 'attention'  # 'mean', 'first'
+  c.model.posterior = Config()
+  # gamma: means are normalised over the batch, so that the batch's KL is at
+  # least Z gamma^2 / 2 (BN-VAE). The paper tries 0.3 to 0.7; 0: off.
+  c.model.posterior.batch_norm = 0.0
+  c.model.posterior.batch_norm_decay = 0.9  # of what evaluation divides by
+  # Nats per sequence below which no text's KL can fall (delta-VAE); 0: off.
+  c.model.posterior.min_rate = 0.0
   c.model.injection = Config()
   # Any of 'input', 'memory', 'softmax', 'fuse'; () is a plain GPT.
   c.model.injection.points = ('input', 'memory')
@@ -106,6 +113,14 @@ def get_config(arg: str = '') -> Config:
   # `samples` draws; they need beta = 1, no free bits and no rate control.
   c.objective.estimator = 'elbo'
   c.objective.samples = 1  # of z, at a decoder's cost each; elbo: their mean
+  # Steps of an auto-encoder (no KL) before beta's schedule and a fresh decoder
+  # begin (Li 2019); 0: off.
+  c.objective.pretraining_steps = 0
+  c.objective.mmd = Config()
+  c.objective.mmd.weight = 0.0  # nats per MMD^2 of q(z) to p(z); 0: off
+  c.objective.mmd.kernel = 'inverse_multiquadric'  # (WAE); 'gaussian'
+  c.objective.bag_of_words = 0.0  # weight of -log p(words | z); 0: off
+  c.objective.latent_dropout = 0.0  # of z's numbers, for what reads them
   c.objective.word_dropout = 0.0  # of the decoder's input (Bowman 2016)
   c.objective.logits_mib = 512  # larger logits are worked off in chunks
 
@@ -132,6 +147,9 @@ def get_config(arg: str = '') -> Config:
   c.training.steps = 2_000
   c.training.accumulate = 1  # micro-batches a step
   c.training.ema = 0.0  # decay of averaged parameters; 0: none
+  # Encoder updates for each of the decoder, until the validation split's
+  # mutual information stops rising (He 2019); 1: off.
+  c.training.encoder_updates = 1
   c.training.parallel = 'pmap'  # all local devices; 'jit': one
   c.training.log_every = 20
   c.training.evaluate_every = 500

@@ -73,6 +73,7 @@ def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,
+        reset_at=settings.objective.pretraining_steps,
         workdir=workdir,
       )
     finally:

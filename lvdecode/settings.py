@@ -63,6 +63,12 @@ class Settings:
         f'pipeline.lengths ends at {longest}, model.decoder.positions = '
         f'{positions}: give at least as many positions'
       )
+    begin = self.objective.pretraining_steps
+    if begin >= self.training.steps:
+      raise errors.UserError(
+        f'objective.pretraining_steps = {begin}, training.steps = '
+        f'{self.training.steps}: nothing would be left to train'
+      )
     if self.objective.rate.kind != 'none' and not self.model.injection.points:
       raise errors.UserError(
         f'objective.rate.kind = {self.objective.rate.kind!r}: without '
@@ -70,8 +76,40 @@ class Settings:
       )
     # Only to be refused early; of epochs nothing is known yet.
     schedules.resolve(
-      'objective.beta', self.objective.beta, self.training.steps, 0
+      'objective.beta', self.objective.beta, self.training.steps - begin, 0
     )
+    self._check_remedies()
+
+  def _check_remedies(self):
+    """What is done against a posterior's collapse has something to act on."""
+    model, objective = self.model, self.objective
+    on = {
+      'model.posterior.batch_norm': model.posterior.batch_norm,
+      'model.posterior.min_rate': model.posterior.min_rate,
+      'objective.mmd.weight': objective.mmd.weight,
+      'objective.bag_of_words': objective.bag_of_words,
+      'objective.latent_dropout': objective.latent_dropout,
+      'objective.pretraining_steps': objective.pretraining_steps,
+      'training.encoder_updates': self.training.encoder_updates - 1,
+    }
+    on = {key for key, value in on.items() if value}
+    if on and not model.injection.points:
+      raise errors.UserError(
+        f'{min(on)} needs a latent: model.injection.points is empty'
+      )
+    apart = on & {'objective.pretraining_steps', 'training.encoder_updates'}
+    if apart and model.encoder.kind == 'decoder':
+      raise errors.UserError(
+        f'{min(apart)} needs an encoder apart from the decoder: model.encoder.'
+        "kind = 'decoder' has the same blocks for both"
+      )
+    together = on & {'model.posterior.batch_norm', 'objective.mmd.weight'}
+    part = self.pipeline.batch_size // self.training.accumulate
+    if together and part < 2:
+      raise errors.UserError(
+        f'{min(together)} compares the texts of a batch: make '
+        'pipeline.batch_size at least twice training.accumulate'
+      )
 
 
 def from_dict(tree: Mapping[str, Any]) -> Settings:
@@ -97,7 +135,7 @@ def in_steps(settings: Settings, epoch_steps: int) -> Settings:
   beta = schedules.resolve(
     'objective.beta',
     settings.objective.beta,
-    settings.training.steps,
+    settings.training.steps - settings.objective.pretraining_steps,
     epoch_steps,
   )
   objective = dataclasses.replace(settings.objective, beta=beta)

@@ -58,6 +58,14 @@ def change(path, value):
   return apply
 
 
+def changes(*pairs):
+  def apply(given):
+    for path, value in pairs:
+      change(path, value)(given)
+
+  return apply
+
+
 def without(path):
   def apply(given):
     *sections, key = path.split('.')
@@ -103,6 +111,35 @@ def without(path):
     (change('objective.word_dropout', float('nan')), ['word_dropout = nan']),
     (change('data.source', 'file'), ["'file'", 'files']),
     (change('training.parallel', 'tpu'), ["'tpu'", 'pmap']),
+    (change('model.posterior.min_rate', 37.0), ['37.0', '8 dimensions']),
+    (change('model.posterior.batch_norm', -1.0), ['batch_norm = -1.0']),
+    (change('objective.mmd.kernel', 'rbf'), ["'rbf'", 'gaussian']),
+    (change('objective.latent_dropout', 1.0), ['latent_dropout = 1.0']),
+    (change('objective.bag_of_words', -1.0), ['bag_of_words = -1.0']),
+    (change('objective.pretraining_steps', 60), ['nothing would be left']),
+    (change('objective.pretraining_steps', 21), ['would not end within']),
+    (
+      changes(
+        ('model.injection.points', ()), ('model.posterior.min_rate', 1.0)
+      ),
+      ['model.posterior.min_rate needs a latent', 'points is empty'],
+    ),
+    (
+      changes(
+        ('model.encoder.kind', 'decoder'), ('objective.pretraining_steps', 5)
+      ),
+      ['objective.pretraining_steps', 'apart from the decoder'],
+    ),
+    (
+      changes(
+        ('model.encoder.kind', 'decoder'), ('training.encoder_updates', 5)
+      ),
+      ['training.encoder_updates', 'apart from the decoder'],
+    ),
+    (
+      changes(('objective.mmd.weight', 1.0), ('training.accumulate', 16)),
+      ['objective.mmd.weight', 'twice training.accumulate'],
+    ),
   ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(spoil, words):

@@ -9,6 +9,8 @@ import numpy as np
 
 from lvdecode.latent import bounds
 from lvdecode.latent import injection
+from lvdecode.latent import mmd as mmd_lib
+from lvdecode.latent import posterior as posterior_lib
 from lvdecode.latent import rate as rate_lib
 from lvdecode.latent import vae
 from lvdecode.nn import vocabulary
@@ -32,7 +34,8 @@ def random_params(shapes, seed=0):
   def leaf(path, shape):
     name = jax.tree_util.keystr(path)
     values = rng.normal(size=shape.shape, scale=0.3).astype(np.float32)
-    return jnp.asarray(values + 1 if re.search('scale', name) else values)
+    positive = re.search('scale|running_variance', name)
+    return jnp.asarray(values + 1 if positive else values)
 
   # Numbers, not tracers, even where a test asks while it is being traced.
   with jax.ensure_compile_time_eval():
@@ -71,12 +74,23 @@ def encoder_settings(**changes):
   return vae.EncoderSettings(**{**chosen, **changes})
 
 
+def posterior_settings(**changes):
+  chosen = dict(batch_norm=0.0, batch_norm_decay=0.9, min_rate=0.0)
+  return posterior_lib.PosteriorSettings(**{**chosen, **changes})
+
+
 def model_settings(
-  points=('input',), encoder=None, decoder=None, dtype='float32', **changes
+  points=('input',),
+  encoder=None,
+  decoder=None,
+  posterior=None,
+  dtype='float32',
+  **changes,
 ):
   return vae.ModelSettings(
     decoder=decoder or decoder_settings(),
     encoder=encoder or encoder_settings(),
+    posterior=posterior or posterior_settings(),
     injection=injection_settings(points, **changes),
     latent_size=LATENT,
     dtype=dtype,
@@ -112,6 +126,11 @@ def objective(
   rate=None,
   estimator='elbo',
   samples=1,
+  pretraining_steps=0,
+  mmd=0.0,
+  kernel='inverse_multiquadric',
+  bag_of_words=0.0,
+  latent_dropout=0.0,
   word_dropout=0.0,
   logits_mib=1,
 ):
@@ -130,6 +149,10 @@ def objective(
     rate=rate_settings(rate),
     estimator=estimator,
     samples=samples,
+    pretraining_steps=pretraining_steps,
+    mmd=mmd_lib.MmdSettings(weight=mmd, kernel=kernel),
+    bag_of_words=bag_of_words,
+    latent_dropout=latent_dropout,
     word_dropout=word_dropout,
     logits_mib=logits_mib,
   )

@@ -73,12 +73,19 @@ class ModelSettings:
 
   decoder: DecoderSettings
   encoder: EncoderSettings
+  posterior: posterior.PosteriorSettings
   injection: injections.InjectionSettings
   latent_size: int
   dtype: str
 
   def __post_init__(self):
     errors.at_least('model.latent_size', self.latent_size, 1)
+    rate = self.posterior.min_rate / self.latent_size
+    if posterior.max_logvar(rate) <= -posterior.LOGVAR_LIMIT:
+      raise errors.UserError(
+        f'model.posterior.min_rate = {self.posterior.min_rate}: at most 4.5 nats '
+        f'for each of the {self.latent_size} dimensions of model.latent_size'
+      )
     errors.one_of('model.dtype', self.dtype, ('float32', 'bfloat16'))
     if (
       self.encoder.kind == 'shared_embeddings'
@@ -135,7 +142,7 @@ class VAE(nn.Module):
         dtype=dtype,
       )
     self.posterior = posterior.Posterior(
-      settings.latent_size, sizes.pooling, heads
+      settings.posterior, settings.latent_size, sizes.pooling, heads
     )
     self.injection = injections.Injection(
       settings=settings.injection,
@@ -144,6 +151,16 @@ class VAE(nn.Module):
       width=settings.decoder.width,
       vocab_size=self.vocab_size,
     )
+
+  def part(self, path: str) -> str:
+    """Whose the parameter is: 'encoder', 'decoder', or 'both' for shared."""
+    top, _, rest = path.partition('/')
+    if top in ('encoder', 'posterior'):
+      return 'encoder'
+    kind = self.settings.encoder.kind if self.latent_size else 'own'
+    embedding = rest.startswith(('wte/', 'wpe/'))
+    shared = kind == 'decoder' or (kind == 'shared_embeddings' and embedding)
+    return 'both' if top == 'decoder' and shared else 'decoder'
 
   @property
   def latent_size(self) -> int:
@@ -155,8 +172,12 @@ class VAE(nn.Module):
     tokens: Int[Array, 'B T'],
     visible: Bool[Array, 'B T'],
     deterministic: bool = True,
+    group: posterior.Group | None = None,
   ) -> gaussian.Gaussian:
-    """q(z | y) [B, Z]; positions that are not visible change nothing."""
+    """q(z | y) [B, Z]; positions that are not visible change nothing.
+
+    `group` is the batch while training: see `posterior.Posterior`.
+    """
     if not self.latent_size:
       return gaussian.standard((tokens.shape[0], 0))
     mask = attention.padding(visible)
@@ -166,7 +187,7 @@ class VAE(nn.Module):
     states = blocks.blocks(
       embed.embed(tokens), mask, deterministic=deterministic
     )
-    return self.posterior(states, visible)
+    return self.posterior(states, visible, group)
 
   def inject(self, z: Float[Array, 'B Z']) -> gpt.Injected:
     """What the decoder is told of z."""

@@ -149,6 +149,7 @@ def _point(base, overrides, varied, short) -> Point:
 def _set(tree: dict, key: str, value: Any) -> None:
   *path, last = key.split('.')
   known: Any = tree
+  parent: Any = tree
   done = ''
   for part in [*path, last]:
     if not isinstance(known, Mapping) or part not in known:

@@ -9,19 +9,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from lvdecode import errors
+from lvdecode.latent import bag_of_words
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
+from lvdecode.latent import mmd
+from lvdecode.latent import posterior
 from lvdecode.latent import rate as rate_lib
 from lvdecode.latent import vae
 from lvdecode.text import pipeline
+from lvdecode.training import flat
 from lvdecode.training import metrics
 from lvdecode.training import randomness
 from lvdecode.training import schedules
 
+_BAG = 'bag_of_words'  # its parameters' name
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
-  """What is minimised: nll + what is charged for the KL.
+  """What is minimised: nll + what is charged for the KL + added terms.
 
   Attributes:
     beta: the weight of the KL, a schedule of the step.
@@ -31,6 +37,12 @@ class ObjectiveSettings:
       of `samples` draws; or 'dreg' (Tucker et al. 2019), the same bound with a
       gradient of less variance for the encoder.
     samples: draws of z for each sequence; 'elbo' takes their mean.
+    pretraining_steps: N steps without a KL, after which the decoder begins
+      anew and the schedule of beta begins (Li et al. 2019); 0: off.
+    mmd: a distance of the batch's latents from the prior.
+    bag_of_words: weight of -log p(words of y | z) (Zhao et al. 2017); 0: off.
+    latent_dropout: share of z's numbers that what reads z is not told while
+      training (Srivastava et al. 2014, on z).
     word_dropout: share of the decoder's input tokens that are hidden from it
       (Bowman et al. 2016); BOS never is.
     logits_mib: the vocabulary loss goes in chunks where float32 logits of a
@@ -42,10 +54,17 @@ class ObjectiveSettings:
   rate: rate_lib.RateSettings
   estimator: str
   samples: int
+  pretraining_steps: int
+  mmd: mmd.MmdSettings
+  bag_of_words: float
+  latent_dropout: float
   word_dropout: float
   logits_mib: int
 
   def __post_init__(self):
+    errors.at_least('objective.pretraining_steps', self.pretraining_steps, 0)
+    errors.at_least('objective.bag_of_words', self.bag_of_words, 0.0)
+    errors.between('objective.latent_dropout', self.latent_dropout, 0.0, 1.0)
     errors.between('objective.word_dropout', self.word_dropout, 0.0, 1.0)
     errors.at_least('objective.logits_mib', self.logits_mib, 1)
     errors.one_of('objective.estimator', self.estimator, bounds.ESTIMATORS)
@@ -55,12 +74,19 @@ class ObjectiveSettings:
       and self.beta.kind == 'constant'
       and isinstance(self.beta.end, int | float)
       and self.beta.end == 1.0
+      and not self.pretraining_steps
     )
     if self.estimator != 'elbo' and not plain:
       raise errors.UserError(
         f'objective.estimator = {self.estimator!r} has no KL to weigh: it needs '
         "objective.beta.kind = 'constant', beta.end = 1, free_bits.kind = "
-        "'none' and rate.kind = 'none'"
+        "'none', rate.kind = 'none' and pretraining_steps = 0"
+      )
+    if self.rate.kind in ('dual', 'pi') and self.pretraining_steps:
+      raise errors.UserError(
+        f'objective.rate.kind = {self.rate.kind!r}, objective.pretraining_steps'
+        f' = {self.pretraining_steps}: the control would learn from a KL that '
+        "is not charged, make one 'none' or 0"
       )
     if self.rate.kind != 'none' and self.free_bits.kind != 'none':
       raise errors.UserError(
@@ -96,7 +122,17 @@ class LatentTask:
     """Parameters, float32."""
     tokens = jnp.zeros((1, 2), jnp.int32)
     visible = jnp.ones((1, 2), bool)
-    return self.model.init(rng, tokens, visible)['params']
+    params = self.model.init(rng, tokens, visible)['params']
+    if self.objective.bag_of_words:
+      # A key of its own: what else there is begins as without.
+      rng = jax.random.fold_in(rng, 1)
+      z = jnp.zeros((1, self.model.latent_size))
+      params[_BAG] = self._bag_of_words.init(rng, z)['params']
+    return params
+
+  def part(self, path: str) -> str:
+    """Whose the parameter is: 'encoder', 'decoder', or 'both'."""
+    return self.model.part(path)
 
   def init_carry(self) -> rate_lib.Memory:
     """What rate control remembers before the first step."""
@@ -118,52 +154,92 @@ class LatentTask:
   ) -> tuple[Float[Array, ''], dict[str, metrics.Mean]]:
     """The sum over the real examples, in nats.
 
-    Of nll + the charge for the KL, or of the importance-weighted bound.
+    Of nll + the charge for the KL, or of the importance-weighted bound; added
+    are `mmd` and `bag_of_words` with their weights, where they are on.
     """
-    q = self._apply(
-      params,
-      'encode',
-      batch.tokens,
-      visible(batch),
-      dropout=streams.device('encoder_dropout', axis_name),
-    )
-    size = (self.objective.samples, q.mean.shape[1])
+    objective = self.objective
+    real = real_examples(batch)
+    count = jnp.sum(real)
+
+    def mean(per_example):
+      return metrics.Mean(real @ per_example, count)
+
+    q, running = self._encode(params, batch, streams, axis_name)
+    size = (objective.samples, q.mean.shape[1])
     draws = noise(streams.per_example('latent'), size).swapaxes(0, 1)
     each = jax.tree.map(lambda x: jnp.broadcast_to(x, draws.shape), q)
-    z, zeros = each.sample(draws), jnp.zeros(draws.shape[:2])
-    if self.objective.estimator == 'dreg':
+    sampled, zeros = each.sample(draws), jnp.zeros(draws.shape[:2])
+    z = sampled
+    if objective.estimator == 'dreg':
       z, each, zeros = bounds.doubly_reparameterised(z, each)
     nll = self._noisy_nll(params, batch, z, streams, axis_name)
     terms = bounds.Terms(
       nll=jnp.mean(nll, axis=0),
       kl=gaussian.kl(q, self.prior(params, batch)),
     )
-    real = real_examples(batch)
-    beta = schedules.value(self.objective.beta, streams.step)
-    charged = bounds.charged_kl(
-      terms.kl, real, self.objective.free_bits, axis_name
-    )
+    charged = bounds.charged_kl(terms.kl, real, objective.free_bits, axis_name)
     charge = rate_lib.charge(
-      self.objective.rate, carry, beta, charged, real, axis_name
+      objective.rate,
+      carry,
+      self.beta(streams.step),
+      charged,
+      real,
+      axis_name,
     )
-    count = jnp.sum(real)
-
-    def mean(per_example):
-      return metrics.Mean(real @ per_example, count)
-
-    if self.objective.estimator == 'elbo':
-      loss = mean(terms.nll + charge.cost)
+    if objective.estimator == 'elbo':
+      bound = terms.nll + charge.cost
     else:
       log_joint = gaussian.standard(z.shape).log_prob(z) - nll
       log_weights = log_joint - each.log_prob(z) + zeros
-      loss = mean(bounds.importance_weighted_nll(log_weights))
+      bound = bounds.importance_weighted_nll(log_weights)
+    # Not of dreg's z, whose gradient is the bound's alone.
+    added = self._added(params, batch, sampled, streams, axis_name)
+    loss = mean(
+      bound
+      + objective.mmd.weight * added.get('mmd', 0.0)
+      + objective.bag_of_words * added.get('bag_of_words', 0.0)
+    )
     return loss.total, {
       'loss': loss,
       'nll': mean(terms.nll),
       'kl': mean(jnp.sum(terms.kl, axis=-1)),
       'negative_elbo': mean(bounds.negative_elbo(terms)),
       'beta': metrics.Mean(charge.weight * count, count),
+      **{name: mean(term) for name, term in added.items()},
+      **{
+        path: metrics.Mean(count * value, count)
+        for path, value in running.items()
+      },
     }
+
+  def _added(
+    self, params, batch, z, streams, axis_name
+  ) -> dict[str, Float[Array, ' B']]:
+    """What the loss has beside a bound, of draws z [K, B, Z], unweighted."""
+    added = {}
+    if self.objective.mmd.weight:
+      # Of the whole batch, from the first draw; every example has its share.
+      prior = noise(streams.per_example('prior'), z.shape[2:])
+      real = real_examples(batch)
+      value = mmd.squared(
+        z[0], prior, real, self.objective.mmd.kernel, axis_name
+      )
+      added['mmd'] = jnp.broadcast_to(value, real.shape)
+    if self.objective.bag_of_words:
+      logits: Any = self._bag_of_words.apply(
+        {'params': params[_BAG]}, self._dropped(z, streams)
+      )
+      nll = jax.vmap(bag_of_words.nll, (0, None, None))(
+        logits, jnp.asarray(batch.tokens[:, 1:]), batch.weights[:, 1:]
+      )
+      added['bag_of_words'] = jnp.mean(nll, axis=0)
+    return added
+
+  def _dropped(self, z, streams) -> Float[Array, 'K B Z']:
+    """What readers of z are told of it in training."""
+    return drop(
+      z, streams.per_example('latent_dropout'), self.objective.latent_dropout
+    )
 
   def _noisy_nll(
     self,
@@ -173,7 +249,8 @@ class LatentTask:
     streams: randomness.Streams,
     axis_name: str | None,
   ) -> Float[Array, 'K B']:
-    """-log p(y | z_k) under dropout and word dropout, in nats."""
+    """-log p(y | z_k) under the dropout of training, in nats."""
+    z = self._dropped(z, streams)
     told = hide_words(
       jnp.asarray(batch.tokens[:, :-1]),
       streams.per_example('word_dropout'),
@@ -191,6 +268,12 @@ class LatentTask:
     )
     token_nll = token_nll.reshape(len(z), *told.shape)
     return jnp.einsum('kbt,bt->kb', token_nll, batch.weights[:, 1:])
+
+  def beta(self, step: Int[Array, ''] | int) -> Float[Array, '']:
+    """The weight of the KL: 0 while pretraining, then from its beginning."""
+    begin = self.objective.pretraining_steps
+    beta = schedules.value(self.objective.beta, step - begin)
+    return jnp.where(step < begin, 0.0, beta) if begin else beta
 
   def evaluate(
     self, params: dict, batch: pipeline.Batch, keys: Key[Array, ' B']
@@ -325,6 +408,31 @@ class LatentTask:
     # float32: logits, and the widest states of a block.
     return 4 * batch.tokens.shape[1] * (self.model.vocab_size + 8 * sizes.width)
 
+  def _encode(
+    self, params, batch, streams, axis_name
+  ) -> tuple[gaussian.Gaussian, dict[str, jax.Array]]:
+    """q(z | y) in training, and by path what running statistics become."""
+    group = posterior.Group(real_examples(batch), streams.step, axis_name)
+    q, sown = self.model.apply(
+      {'params': params},
+      batch.tokens,
+      visible(batch),
+      deterministic=False,
+      group=group,
+      rngs={'dropout': streams.device('encoder_dropout', axis_name)},
+      mutable=['running'],
+      method='encode',
+    )
+    running = sown.get('running', {})
+    return q, dict(
+      zip(flat.names(running), jax.tree.leaves(running), strict=True)
+    )
+
+  @property
+  def _bag_of_words(self) -> bag_of_words.BagOfWords:
+    width = self.model.settings.decoder.width
+    return bag_of_words.BagOfWords(width, self.model.vocab_size)
+
   def _apply(
     self,
     params: dict,
@@ -347,6 +455,19 @@ def noise(
 ) -> Float[Array, 'B ...']:
   """N(0, I) of each example's own key."""
   return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def drop(
+  z: Float[Array, 'K B Z'], keys: Key[Array, ' B'], rate: float
+) -> Float[Array, 'K B Z']:
+  """Each number is 0 with probability `rate`, and larger otherwise."""
+  if not rate:
+    return z
+  shape = (len(z), z.shape[2])
+  keep = jax.vmap(
+    lambda key: jax.random.bernoulli(key, 1 - rate, shape), out_axes=1
+  )(keys)
+  return jnp.where(keep, z / (1 - rate), 0.0)
 
 
 def visible(batch: pipeline.Batch) -> jax.Array:

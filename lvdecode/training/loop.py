@@ -17,6 +17,7 @@ from lvdecode.training import checkpoint
 from lvdecode.training import interrupt
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
+from lvdecode.training import parts
 from lvdecode.training import progress
 from lvdecode.training import step as step_lib
 from lvdecode.training import tally as tally_lib
@@ -32,6 +33,8 @@ class TrainingSettings:
     steps: optimiser steps in all.
     accumulate: micro-batches per device and step.
     ema: decay of the parameters' running average; 0 for none.
+    encoder_updates: of the encoder for one of the decoder, as long as the
+      mutual information of the evaluations rises (He et al. 2019); 1 for none.
     parallel: one of `parallel.KINDS`.
     log_every: steps between lines.
     evaluate_every: steps between evaluations; 0 for one at the end only.
@@ -47,6 +50,7 @@ class TrainingSettings:
   steps: int
   accumulate: int
   ema: float
+  encoder_updates: int
   parallel: str
   log_every: int
   evaluate_every: int
@@ -57,9 +61,10 @@ class TrainingSettings:
   max_skipped: int
 
   def __post_init__(self):
-    for (
-      key
-    ) in 'steps accumulate log_every checkpoint_every keep max_skipped'.split():
+    for key in (
+      'steps accumulate encoder_updates log_every checkpoint_every keep '
+      'max_skipped'
+    ).split():
       if getattr(self, key) < 1:
         raise errors.UserError(
           f'training.{key} is {getattr(self, key)}, must be at least 1'
@@ -75,6 +80,11 @@ class TrainingSettings:
       raise errors.UserError(
         f'training.parallel {self.parallel!r} is not one of '
         f'{", ".join(parallel.KINDS)}'
+      )
+    if self.encoder_updates > 1 and not self.evaluate_every:
+      raise errors.UserError(
+        f'training.encoder_updates is {self.encoder_updates} and '
+        'training.evaluate_every 0: no evaluation would ever end it'
       )
     for key in ('evaluate_every', 'keep_period'):
       needed = key == 'keep_period' or self.best_metric
@@ -111,6 +121,7 @@ def run(
   settings: TrainingSettings,
   optimizer_settings: optimizer_lib.OptimizerSettings,
   seed: int,
+  reset_at: int,
   workdir: pathlib.Path,
 ) -> step_lib.TrainState:
   """Trains, going on from the last checkpoint in `workdir` if there is one.
@@ -126,6 +137,7 @@ def run(
     settings: of the run.
     optimizer_settings: of the optimiser.
     seed: of parameters and noise.
+    reset_at: the step before which the decoder begins anew; 0 for none.
     workdir: a folder held by `workdir.claim`.
 
   Returns:
@@ -145,13 +157,14 @@ def run(
     step_lib.init_state, task, optimizer.tx, seed, settings.ema
   )
   tally = tally_lib.Tally(settings.max_skipped)
+  aggressive = parts.Aggressive(settings.encoder_updates)
   with checkpoint.Checkpoints(
     workdir,
     keep=settings.keep,
     keep_period=settings.keep_period,
     best_metric=settings.best_metric,
   ) as checkpoints:
-    state = _start(checkpoints, initial, data, tally)
+    state = _start(checkpoints, initial, data, tally, aggressive)
     with (
       progress.Writer(workdir, int(state.step)) as writer,
       progress.Display(int(state.step), settings.steps) as display,
@@ -163,6 +176,8 @@ def run(
         evaluate=evaluate,
         settings=settings,
         optimizer=optimizer,
+        reset_at=reset_at,
+        aggressive=aggressive,
         checkpoints=checkpoints,
         writer=writer,
         display=display,
@@ -173,7 +188,9 @@ def run(
   return trainer.state
 
 
-def _start(checkpoints, initial, data, tally) -> step_lib.TrainState:
+def _start(
+  checkpoints, initial, data, tally, aggressive
+) -> step_lib.TrainState:
   """The last checkpoint's state, or the initial one."""
   if not checkpoints.steps():
     return initial()
@@ -181,6 +198,7 @@ def _start(checkpoints, initial, data, tally) -> step_lib.TrainState:
   state, loop = checkpoints.restore(jax.eval_shape(initial))
   data.set_state(loop['data'])
   tally.set_state(loop['tally'])
+  aggressive.set_state(loop['aggressive'])
   logging.info('going on from the checkpoint of step %d', state.step)
   return state
 
@@ -196,6 +214,8 @@ class _Trainer:
     evaluate: Evaluate,
     settings: TrainingSettings,
     optimizer: optimizer_lib.Optimizer,
+    reset_at: int,
+    aggressive: parts.Aggressive,
     checkpoints: checkpoint.Checkpoints,
     writer: progress.Writer,
     display: progress.Display,
@@ -210,19 +230,34 @@ class _Trainer:
     self._writer = writer
     self._display = display
     self._tally = tally
+    self._aggressive = aggressive
     self._devices = parallel.make(settings.parallel)
-    self._train_step = self._devices.compile(
-      functools.partial(
+
+    self._reset_at = reset_at
+    self._reset = jax.jit(
+      functools.partial(parts.reset, task=task, optimizer=optimizer)
+    )
+
+    def step(moving):
+      one = functools.partial(
         step_lib.train_step,
         loss_fn=task.loss,
         next_carry=task.next_carry,
         tx=optimizer.tx,
         trainable=optimizer.trainable,
+        moving=moving,
         axis_name=self._devices.axis_name,
         accumulate=settings.accumulate,
         ema=settings.ema,
       )
-    )
+      return self._devices.compile(one)
+
+    self._train_step = step(optimizer.trainable)
+    self._encoder_step = self._train_step
+    if aggressive.on:
+      self._encoder_step = step(
+        parts.of(task.part, optimizer.trainable, 'encoder')
+      )
     self._step = int(state.step)
     self.state = self._devices.place(state)
     self._compiled: set[tuple] = set()
@@ -269,10 +304,15 @@ class _Trainer:
         f'the training data ended after {self._step} of '
         f'{self._settings.steps} steps: repeat it without end'
       ) from error
+    if 0 < self._step == self._reset_at:
+      # A checkpoint of this step is from before it.
+      logging.info('the decoder begins anew at step %d', self._step)
+      self.state = self._devices.place(self._reset(self.state))
     shapes = tuple(x.shape for x in jax.tree.leaves(batch))
-    first = shapes not in self._compiled
+    alone = self._aggressive.encoder_alone(self._step)
+    first = (alone, shapes) not in self._compiled
     if first:
-      self._compiled.add(shapes)
+      self._compiled.add((alone, shapes))
       parallel.check_batch(
         shapes[0][0], self._devices.count, self._settings.accumulate
       )
@@ -281,9 +321,8 @@ class _Trainer:
     while len(self._running) >= self._ahead:
       jax.block_until_ready(self._running.popleft())
     begin = time.perf_counter()
-    self.state, metrics = self._train_step(
-      self.state, self._devices.shard(batch)
-    )
+    step = self._encoder_step if alone else self._train_step
+    self.state, metrics = step(self.state, self._devices.shard(batch))
     self._running.append(metrics)
     self._tally.add(metrics)
     self._step += 1
@@ -324,6 +363,7 @@ class _Trainer:
         f'training.best_metric {best!r} is not a figure of the evaluation; '
         f'there are {", ".join(figures)}'
       )
+    self._aggressive.note(figures)
     self._writer.write(
       self._step, {f'evaluate/{name}': v for name, v in figures.items()}
     )
@@ -343,6 +383,7 @@ class _Trainer:
     loop = {
       'data': self._data.get_state(),
       'tally': self._tally.get_state(),
+      'aggressive': self._aggressive.get_state(),
     }
     self._checkpoints.save(self._devices.gather(self.state), loop, figures)
     self._clock.start()

@@ -12,6 +12,8 @@ import optax
 
 from lvdecode import errors
 from lvdecode.training import flat
+from lvdecode.training import running
+from lvdecode.training import trees
 
 Rules = tuple[tuple[str, float], ...]
 Schedule = Callable[[Int[Array, ''] | int], Float[Array, '']]
@@ -35,7 +37,8 @@ class OptimizerSettings:
     eps: added to the root of the latter.
     clip_norm: largest global norm of the gradient; 0 for no clipping.
     weight_decay: decoupled, multiplied by the learning rate.
-    multipliers: factors on the learning rate; 0.0 freezes.
+    multipliers: factors on the learning rate; 0.0 freezes. Running statistics
+      follow the data whatever theirs is.
   """
 
   learning_rate: float
@@ -75,7 +78,7 @@ class Optimizer(NamedTuple):
     tx: takes and gives trees with None in place of frozen parameters; wants
       the step as an extra argument of `update`.
     learning_rate: the rate at a step, before multipliers.
-    trainable: tree of bools, False where frozen.
+    trainable: tree of bools, False where frozen or a running statistic.
   """
 
   tx: optax.GradientTransformationExtraArgs
@@ -94,7 +97,15 @@ def make(
   """
   decay = assign('weight_decay', settings.weight_decay, params)
   multipliers = assign('multipliers', settings.multipliers, params)
-  trainable = jax.tree.map(lambda m: m != 0.0, multipliers)
+  trainable = jax.tree.unflatten(
+    jax.tree.structure(params),
+    [
+      multiplier != 0.0 and not running.is_statistic(path)
+      for path, multiplier in zip(
+        flat.names(params), jax.tree.leaves(multipliers), strict=True
+      )
+    ],
+  )
   if not any(jax.tree.leaves(trainable)):
     raise errors.UserError(
       'optimizer.multipliers freezes every parameter: leave one above 0'
@@ -103,7 +114,9 @@ def make(
   parts = [
     optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps),
     _decay_and_scale(
-      _select(trainable, decay), _select(trainable, multipliers), learning_rate
+      trees.select(trainable, decay),
+      trees.select(trainable, multipliers),
+      learning_rate,
     ),
   ]
   if settings.clip_norm:
@@ -195,16 +208,14 @@ def _without_frozen(trainable, inner):
   """`inner` on the trainable part: no state, no update for the rest."""
 
   def init(params):
-    return inner.init(_select(trainable, params))
+    return inner.init(trees.select(trainable, params))
 
   def update(updates, state, params=None, *, step):
     return inner.update(
-      _select(trainable, updates), state, _select(trainable, params), step=step
+      trees.select(trainable, updates),
+      state,
+      trees.select(trainable, params),
+      step=step,
     )
 
   return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _select(trainable, tree):
-  """The trainable part; None, a tree without leaves, elsewhere."""
-  return jax.tree.map(lambda t, x: x if t else None, trainable, tree)

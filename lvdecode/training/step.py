@@ -11,6 +11,8 @@ import optax
 
 from lvdecode.training import metrics as metrics_lib
 from lvdecode.training import randomness
+from lvdecode.training import running
+from lvdecode.training import trees
 
 Params = Any  # A tree of float32 arrays.
 Batch = Any  # A tree of arrays whose first axis counts examples.
@@ -47,8 +49,12 @@ class Task(Protocol):
     """The SUM over this device's real examples, and what to report.
 
     Metrics always hold 'loss', weighted by the number of real examples. A
-    loss that couples examples over devices may psum over `axis_name`.
+    loss that couples examples over devices may psum over `axis_name`. A metric
+    named as a running statistic is what that becomes: see `running.follow`.
     """
+
+  def part(self, path: str) -> str:
+    """Whose the parameter at a path is: 'encoder', 'decoder' or 'both'."""
 
   def evaluate(
     self, params: Params, batch: Batch, rng: Key[Array, '']
@@ -101,6 +107,7 @@ def train_step(
   next_carry: NextCarry,
   tx: optax.GradientTransformation,
   trainable: Any = None,
+  moving: Any = None,
   axis_name: str | None = None,
   accumulate: int = 1,
   ema: float = 0.0,
@@ -119,6 +126,8 @@ def train_step(
     tx: the optimiser; given the step as an extra argument.
     trainable: tree of bools like the parameters; no gradient is computed
       where False. None: all True.
+    moving: tree of bools, where this step moves what is trainable; elsewhere
+      parameters and moments stay as they are. None: as `trainable`.
     axis_name: the mapped axis of devices; None on one device.
     accumulate: number of micro-batches the share is worked off in. What a
       loss couples over examples is then coupled within a micro-batch only.
@@ -134,14 +143,15 @@ def train_step(
   streams = randomness.Streams(
     state.rng, state.step, _places(batch, axis_name, offset)
   )
-  free = _select(trainable, state.params)
+  moving = trainable if moving is None else moving
+  free = trees.select(trainable, state.params)
 
   def gradient(batch, streams):
-    def loss(free):
-      params = _overlay(trainable, free, state.params)
+    def loss(part):
+      params = trees.overlay(moving, part, state.params)
       return loss_fn(params, batch, streams, axis_name, state.carry)
 
-    return jax.grad(loss, has_aux=True)(free)
+    return jax.grad(loss, has_aux=True)(trees.select(moving, state.params))
 
   grads, metrics = _accumulated(gradient, batch, streams, accumulate)
   if axis_name is not None:
@@ -151,11 +161,21 @@ def train_step(
   norm = optax.tree.norm(grads)
   good = jnp.isfinite(norm) & jnp.isfinite(metrics['loss'].total)
 
-  updates, opt_state = optax.with_extra_args_support(tx).update(
-    grads, state.opt_state, free, step=state.step
+  # 0 where nothing moves; the optimiser knows all that is trainable.
+  grads = trees.overlay(
+    moving, grads, jax.tree.map(jnp.zeros_like, state.params)
   )
-  moved = jax.tree.map(jnp.add, free, _select(trainable, updates))
-  params = _overlay(trainable, _where(good, moved, free), state.params)
+  updates, opt_state = optax.with_extra_args_support(tx).update(
+    trees.select(trainable, grads), state.opt_state, free, step=state.step
+  )
+  opt_state = trees.overlay_moments(
+    trees.select(trainable, moving), opt_state, state.opt_state
+  )
+  moved = jax.tree.map(jnp.add, free, trees.select(trainable, updates))
+  params, metrics = running.follow(
+    trees.overlay(moving, moved, state.params), metrics
+  )
+  params = trees.where(good, params, state.params)
   average = state.ema
   if average is not None:
     # In this form a frozen parameter's average stays equal bit for bit.
@@ -165,14 +185,14 @@ def train_step(
   new_state = TrainState(
     step=state.step + 1,
     params=params,
-    opt_state=_where(good, opt_state, state.opt_state),
+    opt_state=trees.where(good, opt_state, state.opt_state),
     rng=state.rng,
-    ema=_where(good, average, state.ema),
-    carry=_where(good, next_carry(state.carry, metrics), state.carry),
+    ema=trees.where(good, average, state.ema),
+    carry=trees.where(good, next_carry(state.carry, metrics), state.carry),
   )
   one = jnp.ones(())
   metrics = dict(metrics, grad_norm=metrics_lib.Mean(norm, one))
-  metrics = _where(good, metrics, jax.tree.map(jnp.zeros_like, metrics))
+  metrics = trees.where(good, metrics, jax.tree.map(jnp.zeros_like, metrics))
   metrics['skipped'] = metrics_lib.Mean(1.0 - good, one)
   return new_state, metrics
 
@@ -204,19 +224,3 @@ def _accumulated(gradient, batch, streams, parts: int):
   )
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
   return lax.scan(body, zeros, slices)[0]
-
-
-def _select(trainable, tree):
-  """The trainable part; None, a tree without leaves, elsewhere."""
-  return jax.tree.map(lambda t, x: x if t else None, trainable, tree)
-
-
-def _overlay(trainable, free, params):
-  """`params` with the trainable part taken from `free`."""
-  return jax.tree.map(
-    lambda t, new, old: new if t else old, trainable, free, params
-  )
-
-
-def _where(good, new, old):
-  return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)

@@ -228,6 +228,11 @@ def test_what_cannot_work_is_said_first(tmp_path):
     ({'evaluate_every': 3}, 'training.evaluate_every 3 is not a multiple'),
     ({'ema': 1.0}, 'training.ema'),
     ({'parallel': 'mesh'}, 'training.parallel'),
+    ({'encoder_updates': 0}, 'training.encoder_updates'),
+    (
+      {'encoder_updates': 2, 'evaluate_every': 0},
+      'training.encoder_updates is 2 and training.evaluate_every 0',
+    ),
   ],
 )
 def test_mistakes_are_named(change, named):

@@ -76,6 +76,9 @@ class Toy:
       'noise': metrics.Mean(jnp.sum(batch.weights * noise[:, 0]), real),
     }
 
+  def part(self, path):
+    return path.partition('/')[0]
+
   def evaluate(self, params, batch, rng):
     del rng
     out = batch.x @ params['encoder']['kernel'] @ params['decoder']['kernel']
@@ -139,6 +142,7 @@ def training_settings(**changes):
     steps=10,
     accumulate=1,
     ema=0.9,
+    encoder_updates=1,
     parallel='jit',
     log_every=3,
     evaluate_every=4,
@@ -163,6 +167,7 @@ def run(
   evaluate=evaluate,
   optimizer=None,
   toy=Toy(),
+  reset_at=0,
   **changes,
 ):
   """Trains the toy in `workdir`, as a command would."""
@@ -180,6 +185,7 @@ def run(
       settings=settings,
       optimizer_settings=optimizer,
       seed=0,
+      reset_at=reset_at,
       workdir=workdir,
     )
 
