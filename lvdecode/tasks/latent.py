@@ -302,10 +302,17 @@ class LatentTask:
     return gaussian.standard((batch.tokens.shape[0], self.model.latent_size))
 
   def nll(
-    self, params: dict, batch: pipeline.Batch, z: Float[Array, 'B Z']
+    self,
+    params: dict,
+    batch: pipeline.Batch,
+    z: Float[Array, 'B Z'],
+    points: tuple[str, ...] | None = None,
   ) -> Float[Array, ' B']:
-    """-log p(y | z) in nats per sequence, without any dropout."""
-    return jnp.sum(self.token_nll(params, batch, z), axis=1)
+    """-log p(y | z) in nats per sequence, without any dropout.
+
+    With `points`, the other injection points are knocked out.
+    """
+    return jnp.sum(self.token_nll(params, batch, z, points), axis=1)
 
   def token_nll(
     self,
@@ -314,10 +321,7 @@ class LatentTask:
     z: Float[Array, 'B Z'],
     points: tuple[str, ...] | None = None,
   ) -> Float[Array, 'B t']:
-    """The terms of `nll`, one a target (t = T - 1); 0 at padding.
-
-    With `points`, the other injection points are knocked out.
-    """
+    """The terms of `nll`, one a target (t = T - 1); 0 at padding."""
     token_nll = self._apply(
       params,
       'token_nll',

@@ -75,6 +75,31 @@ def test_attention_is_that_of_the_equations(told):
   np.testing.assert_allclose(attend(told=told), by_hand(told), atol=2e-5)
 
 
+@pytest.mark.parametrize('told', [memory(), memory(SEEN, SCORE)])
+def test_the_share_that_memory_gets_is_that_of_the_softmax(told):
+  """Values of 1 in the memory and 0 elsewhere average to it."""
+  told = told._replace(values=jnp.ones_like(told.values))
+  kernel = PARAMS['c_attn']['kernel'].at[:, 2 * D :].set(0)
+  bias = PARAMS['c_attn']['bias'].at[2 * D :].set(0)
+  straight = {'kernel': jnp.eye(D), 'bias': jnp.zeros(D)}
+  params = {'c_attn': {'kernel': kernel, 'bias': bias}, 'c_proj': straight}
+  out, state = LAYER.apply(
+    {'params': params},
+    X,
+    attention.causal(T),
+    told,
+    mutable=['intermediates'],
+  )
+  mass = state['intermediates']['memory_mass'][0]
+  assert mass.shape == (B, H, T)
+  np.testing.assert_allclose(
+    mass, jnp.moveaxis(out.reshape(B, T, H, K)[..., 0], 1, 2), atol=1e-5
+  )
+  # Nobody pays who does not ask.
+  without = jax.jit(attend).lower(told=told).as_text()
+  assert without.count('dot_general') == 4
+
+
 def test_a_token_sees_itself_and_what_is_before():
   before = attend()
   for t in range(T):
