@@ -78,7 +78,7 @@ def get_config(arg: str = '') -> Config:
   c.objective = Config()
   c.objective.beta = Config()  # weight of the KL; 1 is the ELBO
   # 'constant' (= end), 'linear', 'sigmoid', 'cosine', 'cyclical',
-  # 'zero_then_ramp', 'ramp_hold_reset': pictures in docs/schedules.md.
+  # 'zero_then_ramp', 'ramp_hold_reset': pictures in docs/objective.md.
   c.objective.beta.kind = 'linear'
   c.objective.beta.start = 0.0
   c.objective.beta.end = 1.0

@@ -1,5 +1,8 @@
 """A whole run in this process, on one device and on eight."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +10,51 @@ import pytest
 from configs import base
 from experiments import run
 import lvdecode
+from lvdecode import errors
 from lvdecode import settings
+
+
+@pytest.mark.slow
+def test_epochs_are_compared_with_the_run_before_it_begins(tmp_path):
+  config = base.get_config('quick')
+  config.training.parallel = 'jit'
+  config.objective.beta.duration = '1 epoch'
+  built = settings.from_dict(config.to_dict())
+  # 1,024 texts in batches of 16, and a run of 60 steps.
+  with pytest.raises(errors.UserError, match=r"'1 epoch' is 6\d steps, .* 60"):
+    run.train(built, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
+
+
+@pytest.mark.slow
+def test_a_controlled_run_that_stopped_ends_as_one_that_did_not(tmp_path):
+  config = base.get_config('quick')
+  config.objective.free_bits.kind = 'none'
+  config.objective.rate.kind = 'pi'
+  config.objective.rate.integral = 0.05
+  config.objective.rate.target = 0.1  # below the first steps' KL: beta rises
+  config.objective.beta.duration = '4 steps'
+  config.training.parallel = 'jit'
+  config.training.log_every = 1
+  config.training.steps = 4
+  config.training.evaluate_every = config.training.checkpoint_every = 2
+  built = settings.from_dict(config.to_dict())
+  for name in ('whole', 'stopped'):
+    run.train(built, tmp_path / name)
+  shutil.rmtree(tmp_path / 'stopped' / 'checkpoints' / '4')
+  run.train(built, tmp_path / 'stopped')
+  whole, stopped = (
+    lvdecode.load(tmp_path / name, 4) for name in ('whole', 'stopped')
+  )
+  jax.tree.map(np.testing.assert_array_equal, whole.params, stopped.params)
+  lines = [
+    json.loads(line)
+    for line in (tmp_path / 'stopped' / 'metrics.jsonl')
+    .read_text()
+    .splitlines()
+  ]
+  assert lines[-1]['step'] == 4
+  assert any(line.get('train/beta', 0) > 0 for line in lines)
 
 
 @pytest.mark.slow

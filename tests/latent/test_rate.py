@@ -5,11 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 
 from lvdecode import errors
 from lvdecode.latent import rate
+from lvdecode.training import step
 
 KL = jnp.asarray([1.0, 4.0, 2.0, 6.0, 99.0])
 REAL = jnp.asarray([1.0, 1.0, 1.0, 1.0, 0.0])  # the mean is 3.25
@@ -153,19 +155,51 @@ def test_a_solved_trade_off_ends_at_the_target(kind, target):
     paid = rate.charge(chosen, memory, weight, kl[None], jnp.ones(1), None)
     return 8 * jnp.exp(-kl / 2) + paid.cost[0]
 
-  def step(carry, _):
+  def move(carry, _):
     kl, memory = carry
     moved = kl - 0.004 * jax.grad(loss)(kl, memory)
     return (moved, rate.advance(chosen, memory, kl)), moved
 
   start = jnp.float32(1.5), rate.start(chosen)
-  _, kls = jax.lax.scan(step, start, None, length=12_000)
+  _, kls = jax.lax.scan(move, start, None, length=12_000)
   last = np.asarray(kls[-500:])
   if kind == 'dual':
     # Only a floor: at beta = 1 the KL is 2 log 4 by itself.
     target = max(target, 2 * np.log(4))
   np.testing.assert_allclose(last.mean(), target, rtol=0.03)
   np.testing.assert_allclose(last, target, rtol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', CONTROLLED)
+def test_a_model_ends_at_the_target(kind):
+  """At beta = 1 without control this model's KL ends at 0.02."""
+  target = 4.0
+  task = tiny.task(
+    tiny.shallow(points=('memory', 'softmax')),
+    beta=5.0 if kind == 'distance' else 1.0,
+    rate=dict(kind=kind, target=target, dual_step=0.01, integral=0.005),
+  )
+  batch = tiny.batch((7,) * 16)
+  tx = optax.adam(3e-3)
+
+  @jax.jit
+  def train(state):
+    def one(state, _):
+      state, metrics = step.train_step(
+        state,
+        batch,
+        loss_fn=task.loss,
+        next_carry=task.next_carry,
+        tx=tx,
+      )
+      return state, (metrics['kl'].value(), metrics['beta'].value())
+
+    return jax.lax.scan(one, state, None, length=2_000)
+
+  _, (kl, beta) = train(step.init_state(task, tx, 0, 0.0))
+  np.testing.assert_allclose(np.mean(kl[-500:]), target, rtol=0.1)
+  assert np.isfinite(beta).all()
 
 
 @pytest.mark.parametrize(

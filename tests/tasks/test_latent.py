@@ -34,32 +34,57 @@ def keys_by_hand(name_crc, step=0):
   return [jax.random.fold_in(key, place) for place in range(3)]
 
 
+def noise_by_hand(samples):
+  """[K, 3, Z]."""
+  return np.stack(
+    [
+      jax.random.normal(key, (samples, tiny.LATENT))
+      for key in keys_by_hand(0x6CF1FD73)  # crc32(b'latent')
+    ],
+    axis=1,
+  )
+
+
 @functools.cache
-def by_hand():
-  """nll [3] and kl [3, Z] of BATCH, an example at a time in NumPy."""
+def by_hand(samples=1):
+  """Of BATCH, an example at a time in NumPy.
+
+  kl [3, Z], and of each draw nll and log p(z) - log q(z), both [K, 3].
+  """
   params = tiny.params(MODEL)
   visible = np.asarray(BATCH.tokens) != tiny.PAD
   q = tiny.apply(
     MODEL, params, BATCH.tokens, jnp.asarray(visible), method='encode'
   )
   mean, logvar = np.asarray(q.mean, np.float64), np.asarray(q.logvar)
-  # crc32(b'latent')
-  noise = [
-    jax.random.normal(key, (tiny.LATENT,)) for key in keys_by_hand(0x6CF1FD73)
-  ]
-  z = jnp.asarray(mean + np.exp(logvar / 2) * np.stack(noise), jnp.float32)
-  scores = tiny.logits(MODEL, params, BATCH.tokens, z)
-  log_p = numpy_gpt2.log_softmax(np.asarray(scores, np.float64))
-  nll = np.zeros(3)
-  for b, size in enumerate((7, 5, 3)):
-    for t in range(1, size):  # every word and EOS; not BOS, not padding
-      nll[b] -= log_p[b, t - 1, BATCH.tokens[b, t]]
+  noise = noise_by_hand(samples)
+  z = mean + np.exp(logvar / 2) * noise
+  nll = np.stack([nll_by_hand(params, draw) for draw in z])
   kl = 0.5 * (mean**2 + np.exp(logvar) - logvar - 1)
-  return nll, kl
+  ratio = 0.5 * (noise**2 + logvar - z**2).sum(-1)
+  return nll, kl, ratio
+
+
+def nll_by_hand(params, z):
+  """[3]: the sum over every word and EOS; not BOS, not padding."""
+  scores = tiny.logits(MODEL, params, BATCH.tokens, jnp.asarray(z, jnp.float32))
+  log_p = numpy_gpt2.log_softmax(np.asarray(scores, np.float64))
+  return np.array(
+    [
+      -sum(log_p[b, t - 1, BATCH.tokens[b, t]] for t in range(1, size))
+      for b, size in enumerate((7, 5, 3))
+    ]
+  )
+
+
+def one_draw():
+  """nll [3] and kl [3, Z]."""
+  nll, kl, _ = by_hand()
+  return nll[0], kl
 
 
 def test_loss_at_beta_one_is_minus_the_elbo():
-  nll, kl = by_hand()
+  nll, kl = one_draw()
   total, metrics = loss(tiny.task(MODEL), BATCH, tiny.streams())
   np.testing.assert_allclose(total, (nll + kl.sum(1)).sum(), rtol=1e-5)
   assert set(metrics) == {'loss', 'nll', 'kl', 'negative_elbo', 'beta'}
@@ -75,7 +100,7 @@ def test_loss_at_beta_one_is_minus_the_elbo():
 
 
 def test_beta_weighs_the_kl_alone():
-  nll, kl = by_hand()
+  nll, kl = one_draw()
   beta = 0.3
   total, metrics = loss(tiny.task(MODEL, beta=beta), BATCH, tiny.streams())
   np.testing.assert_allclose(total, (nll + beta * kl.sum(1)).sum(), rtol=1e-5)
@@ -84,7 +109,7 @@ def test_beta_weighs_the_kl_alone():
 
 
 def test_free_bits_charge_the_loss_and_no_metric():
-  nll, kl = by_hand()
+  nll, kl = one_draw()
   free = float(np.median(kl.sum(1)))
   task = tiny.task(MODEL, beta=0.5, free_bits='total', nats=free)
   total, metrics = loss(task, BATCH, tiny.streams())
@@ -95,7 +120,7 @@ def test_free_bits_charge_the_loss_and_no_metric():
 
 @pytest.mark.parametrize('kind', ['distance', 'dual', 'pi'])
 def test_rate_control_charges_the_loss_and_is_reported(kind):
-  nll, kl = by_hand()
+  nll, kl = one_draw()
   target = float(kl.sum(1).mean()) + 1
   task = tiny.task(MODEL, beta=0.5, rate=dict(kind=kind, target=target))
   carry = {
@@ -119,6 +144,86 @@ def test_rate_control_charges_the_loss_and_is_reported(kind):
     np.testing.assert_allclose(after.value, 0.2 + 0.1 * 1, rtol=1e-4)
   if kind == 'pi':
     np.testing.assert_allclose(after.integral, -0.001, rtol=1e-4)
+
+
+PLAIN_BOUND = dict(samples=4, beta=1.0)
+
+
+def test_more_draws_are_averaged():
+  nll, kl, _ = by_hand(samples=4)
+  assert nll.std(0).min() > 1e-3
+  task = tiny.task(MODEL, samples=4, beta=0.5)
+  total, metrics = loss(task, BATCH, tiny.streams())
+  expected = nll.mean(0) + 0.5 * kl.sum(1)
+  np.testing.assert_allclose(total, expected.sum(), rtol=1e-5)
+  np.testing.assert_allclose(metrics['nll'].total, nll.mean(0).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize('estimator', ['iwae', 'dreg'])
+def test_importance_weighted_loss_is_the_bound_of_its_draws(estimator):
+  nll, kl, ratio = by_hand(samples=4)
+  task = tiny.task(MODEL, estimator=estimator, **PLAIN_BOUND)
+  total, metrics = loss(task, BATCH, tiny.streams())
+  weights = np.exp(ratio - nll)
+  np.testing.assert_allclose(total, -np.log(weights.mean(0)).sum(), rtol=1e-5)
+  # The figures that are reported stay those of the ELBO.
+  elbo = nll.mean(0) + kl.sum(1)
+  np.testing.assert_allclose(
+    metrics['negative_elbo'].total, elbo.sum(), rtol=1e-5
+  )
+
+
+def test_dreg_is_another_gradient_for_the_encoder_alone():
+  params = tiny.params(MODEL)
+
+  def slopes(estimator):
+    task = tiny.task(MODEL, estimator=estimator, **PLAIN_BOUND)
+
+    @jax.jit
+    @jax.grad
+    def slope(params):
+      return task.loss(params, BATCH, tiny.streams(), None, None)[0]
+
+    return slope(params)
+
+  iwae, dreg = slopes('iwae'), slopes('dreg')
+  for part in ('decoder', 'injection'):
+    for a, b in zip(
+      jax.tree.leaves(iwae[part]), jax.tree.leaves(dreg[part]), strict=True
+    ):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+  task, noise = tiny.task(MODEL), noise_by_hand(4)
+
+  def log_weights(z, q):
+    prior = gaussian.standard(z.shape)
+    return prior.log_prob(z) - task.nll(params, BATCH, z) - q.log_prob(z)
+
+  @jax.jit
+  @jax.grad
+  def by_hand(posterior):
+    q = task.encode(params | {'posterior': posterior}, BATCH)
+    total = 0.0
+    z = [q.sample(jnp.asarray(draw)) for draw in noise]
+    fixed = jax.lax.stop_gradient(q)
+    shares = jax.nn.softmax(
+      jnp.stack([log_weights(x, fixed) for x in z]), axis=0
+    )
+    for draw, share in zip(z, jax.lax.stop_gradient(shares), strict=True):
+      slope = jax.grad(lambda x: log_weights(x, fixed).sum())(
+        jax.lax.stop_gradient(draw)
+      )
+      total -= jnp.sum(
+        share[:, None] ** 2 * jax.lax.stop_gradient(slope) * draw
+      )
+    return total
+
+  expected = by_hand(params['posterior'])
+  for a, b in zip(
+    jax.tree.leaves(dreg['posterior']), jax.tree.leaves(expected), strict=True
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+  kernel = iwae['posterior']['mean']['kernel']
+  assert jnp.abs(kernel - dreg['posterior']['mean']['kernel']).max() > 0.01
 
 
 def padded(batch, columns=0, rows=0):
@@ -314,6 +419,11 @@ def test_visible_is_bos_and_targets_and_fillers_are_not_real():
       {'rate': {'kind': 'pi'}, 'free_bits': 'total'},
       "rate.kind = 'pi', objective.free_bits.kind = 'total'.*make one of them",
     ),
+    ({'estimator': 'iwea'}, "did you mean 'iwae'"),
+    ({'samples': 0}, 'objective.samples = 0'),
+    ({'estimator': 'iwae', 'beta': 0.5}, 'has no KL to weigh'),
+    ({'estimator': 'dreg', 'free_bits': 'total'}, 'has no KL to weigh'),
+    ({'estimator': 'dreg', 'rate': {'kind': 'pi'}}, 'has no KL to weigh'),
     ({'logits_mib': 0}, 'objective.logits_mib = 0: it must be at least 1'),
   ],
 )
