@@ -15,9 +15,9 @@ from experiments import command
 from lvdecode import report
 from lvdecode import restore
 from lvdecode import settings as settings_lib
+from lvdecode.evaluation import collapse
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import split
-from lvdecode.evaluation import use
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
@@ -144,7 +144,7 @@ def _evaluation(settings, task, tokenizer, cache):
   texts = sources.spread(whole, settings.evaluation.texts).texts
   corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
 
-  watch = use.Watch()
+  watch = collapse.Watch()
 
   def measure(params):
     found = figures.validation_figures(

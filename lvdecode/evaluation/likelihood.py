@@ -18,7 +18,7 @@ from lvdecode.text import pipeline
 _AXIS = 'texts'
 # Of a decoder call, by the kind of the device. Beyond it a CPU gets slower,
 # as its caches are too small, and an accelerator no faster.
-_CALL_BYTES = {'cpu': 64 * 2**20}
+_CALL_BYTES = {'cpu': 32 * 2**20}
 _CALL_BYTES_ELSEWHERE = 2 * 2**30
 
 

@@ -3,9 +3,6 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
-import logging
-import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +10,12 @@ from jaxtyping import Float
 import numpy as np
 from rich import table as rich_table
 
+from lvdecode.evaluation import collapse
 from lvdecode.evaluation import split as split_lib
 from lvdecode.latent import probes
 from lvdecode.tasks import latent
 
-# Nats a sequence that the text's own z saves over another text's.
-SILENT = 0.1
-USED = 1.0
-REMEDIES = (
-  'try objective.free_bits (a larger nats) or a slower rise of beta '
-  '(objective.beta.steps)'
-)
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # positions, in the table
-Verdict = Literal['collapsed', 'partly used', 'used', 'no latent']
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +86,7 @@ class Use:
   memory_mass: tuple[tuple[float, ...], ...] | None
   even_mass: float | None
   positions: tuple[Position, ...]
-  verdict: Verdict
+  verdict: collapse.Verdict
   evidence: tuple[str, ...]
 
 
@@ -155,16 +145,58 @@ def measure(
     memory_mass=mass,
     even_mass=even,
     positions=_positions(tokens, split.corpus.lengths),
-    verdict=verdict((shuffled or changes['prior']).gap),
+    verdict=collapse.verdict((shuffled or changes['prior']).gap),
     evidence=_evidence(split, shuffled, changes['prior'], knocked_out),
   )
 
 
-def verdict(gap: float) -> Verdict:
-  """In a word, from the nats that the own z saves over another one."""
-  if gap < SILENT:
-    return 'collapsed'
-  return 'used' if gap >= USED else 'partly used'
+def to_table(use: Use, title: str) -> rich_table.Table:
+  """What z is worth, by how it is told and at which position."""
+  table = rich_table.Table(
+    title=title, caption=f'z is {use.verdict}: {"; ".join(use.evidence)}'
+  )
+  table.add_column('-log p(y | z), nats per sequence')
+  table.add_column('value', justify='right')
+  table.add_column('change', justify='right')
+  table.add_row("the text's own z", f'{use.own_nll:.2f}', '')
+  for name, change in _changes(use).items():
+    if change is None:
+      table.add_row(name, 'one text cannot be shuffled', '')
+      continue
+    gap = f'{change.gap:+.2f} ± {change.error:.2f}'
+    table.add_row(name, f'{change.nll:.2f}', gap)
+  table.add_section()
+  for layer, heads in enumerate(use.memory_mass or ()):
+    shown = ' '.join(f'{100 * mass:.1f}' for mass in heads)
+    name = f'attention on memory, layer {layer}, % a head'
+    table.add_row(name, shown, f'even {100 * (use.even_mass or 0.0):.1f}')
+  table.add_section()
+  for place in use.positions:
+    if place.position in _SHOWN:
+      table.add_row(
+        f'token {place.position} of {place.texts:,} texts; z from the prior',
+        f'{place.nll:.2f}',
+        f'{place.prior_gain:+.2f}',
+      )
+  return table
+
+
+def _changes(use: Use) -> dict[str, Change | None]:
+  """The rows that say something."""
+  if use.verdict == 'no latent':
+    return {}
+  rows = {
+    "another text's z": use.shuffled,
+    'z from the prior': use.prior,
+    'z = 0': use.zeroed,
+  }
+  if len(use.alone) == 1:
+    return rows | {'not told at all': next(iter(use.knocked_out.values()))}
+  return (
+    rows
+    | {f'not told at {point}': x for point, x in use.knocked_out.items()}
+    | {f'told at {point} only': x for point, x in use.alone.items()}
+  )
 
 
 def shuffled_gap(split: split_lib.Split) -> float:
@@ -177,71 +209,6 @@ def shuffled_gap(split: split_lib.Split) -> float:
     return _token_nll(split.task, split.params, batch, z, None).sum(axis=1)
 
   return split_lib.mean(split.per_text(one_batch) - split.sample.nll)
-
-
-class Watch:
-  """Warns during training when z looks collapsed, once a collapse."""
-
-  def __init__(self) -> None:
-    self._collapsed = False
-
-  def __call__(self, figures: Mapping[str, float]) -> None:
-    """Looks at `figures.validation_figures`."""
-    gap = figures.get('shuffled_gap', math.inf)
-    collapsed = gap < SILENT
-    if collapsed and not self._collapsed:
-      logging.warning(
-        "z looks collapsed: another text's z costs %.2f nats a text (KL %.2f, "
-        '%d active units): %s',
-        gap,
-        figures['kl'],
-        figures['active_units'],
-        REMEDIES,
-      )
-    self._collapsed = collapsed
-
-
-def to_table(use: Use, title: str) -> rich_table.Table:
-  """What z is worth, by how it is told and at which position."""
-  table = rich_table.Table(
-    title=title, caption=f'z is {use.verdict}: {"; ".join(use.evidence)}'
-  )
-  table.add_column('-log p(y | z), nats per sequence')
-  table.add_column('value', justify='right')
-  table.add_column('change', justify='right')
-  table.add_row("the text's own z", f'{use.own_nll:.2f}', '')
-  if use.prior is None or use.zeroed is None:
-    return table
-  rows = [('z from the prior', use.prior), ('z = 0', use.zeroed)]
-  if use.shuffled is None:
-    table.add_row("another text's z", 'one text cannot be shuffled', '')
-  else:
-    rows.insert(0, ("another text's z", use.shuffled))
-  if len(use.alone) > 1:
-    rows += [
-      (f'not told at {p}', change) for p, change in use.knocked_out.items()
-    ]
-    rows += [(f'told at {p} only', change) for p, change in use.alone.items()]
-  else:
-    rows += [('not told at all', *use.knocked_out.values())]
-  for name, change in rows:
-    gap = f'{change.gap:+.2f} ± {change.error:.2f}'
-    table.add_row(name, f'{change.nll:.2f}', gap)
-  if use.memory_mass is not None:
-    table.add_section()
-    for layer, heads in enumerate(use.memory_mass):
-      shown = ' '.join(f'{100 * mass:.1f}' for mass in heads)
-      name = f'attention on memory, layer {layer}, % a head'
-      table.add_row(name, shown, f'even {100 * use.even_mass:.1f}')
-  table.add_section()
-  shown = [p for p in use.positions if p.position in _SHOWN]
-  for place in shown:
-    table.add_row(
-      f'token {place.position} of {place.texts:,} texts; z from the prior',
-      f'{place.nll:.2f}',
-      f'{place.prior_gain:+.2f}',
-    )
-  return table
 
 
 def _without(points: tuple[str, ...], silent: str) -> tuple[str, ...]:
@@ -288,8 +255,8 @@ def _by_points(split, advance) -> dict[tuple[str, ...], np.ndarray]:
   """-log p(y | own z) of every text, told at some of the points only."""
   told = split.task.points
   # A set once: of two points, one alone is the other knocked out.
-  sets = {_without(told, point) for point in told} | {(p,) for p in told}
-  sets = sorted(sets - {told})
+  some = {_without(told, point) for point in told} | {(p,) for p in told}
+  sets = sorted(some - {told})
 
   def one_batch(batch, rows):
     z = split.sample.z[rows]
@@ -345,11 +312,13 @@ def _evidence(split, shuffled, prior, knocked_out) -> tuple[str, ...]:
   mean = split.sample.mean
   found = [
     f'{whose} z costs {judged.gap:.2f} ± {judged.error:.2f} nats '
-    f'(collapsed below {SILENT}, used from {USED} on)',
+    f'(collapsed below {collapse.SILENT}, used from {collapse.USED} on)',
     f'KL {split_lib.mean(split.sample.kl.sum(axis=1)):.2f} nats',
     f'{probes.active_units(mean)} of {mean.shape[1]} units active',
   ]
-  silent = [p for p, change in knocked_out.items() if change.gap < SILENT]
+  silent = [
+    p for p, change in knocked_out.items() if change.gap < collapse.SILENT
+  ]
   if silent and len(knocked_out) > 1:
     found.append(f'knocked out, {", ".join(silent)} would not be missed')
   if shuffled is None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import logging
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +10,7 @@ from rich import console
 import tiny
 import truth
 
-from configs import base
+from lvdecode.evaluation import collapse
 from lvdecode.evaluation import use
 from lvdecode.latent import injection
 
@@ -73,7 +72,7 @@ def test_one_text_is_not_shuffled_and_judged_by_the_prior():
   assert got.shuffled is None
   assert got.positions[0].shuffled_gain is None
   assert 'one text cannot be shuffled' in got.evidence
-  assert got.verdict == use.verdict(got.prior.gap)
+  assert got.verdict == collapse.verdict(got.prior.gap)
   assert 'one text cannot be shuffled' in shown(got)
 
 
@@ -201,20 +200,6 @@ def test_a_plain_language_model_says_only_its_nll():
   assert 'prior' not in shown(got)
 
 
-@pytest.mark.parametrize(
-  ('gap', 'word'),
-  [
-    (-0.2, 'collapsed'),
-    (0.09, 'collapsed'),
-    (0.11, 'partly used'),
-    (0.99, 'partly used'),
-    (1.0, 'used'),
-  ],
-)
-def test_the_verdict_follows_its_thresholds(gap, word):
-  assert use.verdict(gap) == word
-
-
 def shown(found):
   screen = console.Console(file=io.StringIO(), width=120)
   screen.print(use.to_table(found, 'title'))
@@ -233,29 +218,6 @@ def test_the_table_says_where_and_how(both):
     'token 2 of',
   ):
     assert words in text
-
-
-def test_a_collapse_is_named_once_and_again_after_a_recovery(caplog):
-  watch = use.Watch()
-  figures = {'kl': 0.02, 'active_units': 0.0}
-  said = []
-  for gap in (3.0, 0.01, 0.0, 2.0, 0.05, 0.05):
-    watch(figures | {'shuffled_gap': gap})
-    said.append(len(caplog.records))
-  assert said == [0, 1, 1, 1, 2, 2]
-  assert all(r.levelno == logging.WARNING for r in caplog.records)
-  assert '\n' not in caplog.text.strip('\n').split('\n')[0]
-  watch({'nll': 1.0})  # a plain language model
-  assert len(caplog.records) == 2
-
-
-def test_the_remedies_are_keys_of_the_configs():
-  config = base.get_config()
-  for key in ('objective.free_bits', 'objective.beta.steps'):
-    assert key in use.REMEDIES
-    section = config
-    for name in key.split('.'):
-      section = section[name]
 
 
 def test_z_of_the_prior_is_that_of_the_text():
