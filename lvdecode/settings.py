@@ -9,6 +9,7 @@ from typing import Any
 from lvdecode import errors
 from lvdecode.latent import vae
 from lvdecode.tasks import latent
+from lvdecode.tasks import objective as objective_lib
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
@@ -46,7 +47,7 @@ class Settings:
   tokenizer: tokenizers.TokenizerSettings
   pipeline: pipeline.PipelineSettings
   model: vae.ModelSettings
-  objective: latent.ObjectiveSettings
+  objective: objective_lib.ObjectiveSettings
   optimizer: optimizer.OptimizerSettings
   training: loop.TrainingSettings
   evaluation: EvaluationSettings

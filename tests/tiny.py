@@ -15,6 +15,7 @@ from lvdecode.latent import rate as rate_lib
 from lvdecode.latent import vae
 from lvdecode.nn import vocabulary
 from lvdecode.tasks import latent
+from lvdecode.tasks import objective as objective_lib
 from lvdecode.text import pipeline
 from lvdecode.training import randomness
 from lvdecode.training import schedules
@@ -134,7 +135,7 @@ def objective(
   word_dropout=0.0,
   logits_mib=1,
 ):
-  return latent.ObjectiveSettings(
+  return objective_lib.ObjectiveSettings(
     beta=schedules.ScheduleSettings(
       kind='constant',
       start=0.0,

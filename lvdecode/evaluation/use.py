@@ -13,7 +13,7 @@ from rich import table as rich_table
 from lvdecode.evaluation import collapse
 from lvdecode.evaluation import split as split_lib
 from lvdecode.latent import probes
-from lvdecode.tasks import latent
+from lvdecode.tasks import noise
 
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # positions, in the table
 
@@ -329,7 +329,7 @@ def _evidence(split, shuffled, prior, knocked_out) -> tuple[str, ...]:
 @functools.partial(jax.jit, static_argnames='task')
 def _prior_sample(task, params, batch, keys):
   prior = task.prior(params, batch)
-  return prior.sample(latent.noise(keys, prior.mean.shape[1:]))
+  return prior.sample(noise.normal(keys, prior.mean.shape[1:]))
 
 
 @functools.partial(jax.jit, static_argnames=('task', 'points'))

@@ -8,7 +8,6 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from lvdecode import errors
 from lvdecode.latent import bag_of_words
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
@@ -16,6 +15,8 @@ from lvdecode.latent import mmd
 from lvdecode.latent import posterior
 from lvdecode.latent import rate as rate_lib
 from lvdecode.latent import vae
+from lvdecode.tasks import noise
+from lvdecode.tasks import objective as objectives
 from lvdecode.text import pipeline
 from lvdecode.training import flat
 from lvdecode.training import metrics
@@ -23,80 +24,6 @@ from lvdecode.training import randomness
 from lvdecode.training import schedules
 
 _BAG = 'bag_of_words'  # its parameters' name
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ObjectiveSettings:
-  """What is minimised: nll + what is charged for the KL + added terms.
-
-  Attributes:
-    beta: the weight of the KL, a schedule of the step.
-    free_bits: the rate that costs nothing.
-    rate: a target for the KL.
-    estimator: 'elbo'; 'iwae' (Burda et al. 2016), the importance-weighted bound
-      of `samples` draws; or 'dreg' (Tucker et al. 2019), the same bound with a
-      gradient of less variance for the encoder.
-    samples: draws of z for each sequence; 'elbo' takes their mean.
-    pretraining_steps: N steps without a KL, after which the decoder begins
-      anew and the schedule of beta begins (Li et al. 2019); 0: off.
-    mmd: a distance of the batch's latents from the prior.
-    bag_of_words: weight of -log p(words of y | z) (Zhao et al. 2017); 0: off.
-    latent_dropout: share of z's numbers that what reads z is not told while
-      training (Srivastava et al. 2014, on z).
-    word_dropout: share of the decoder's input tokens that are hidden from it
-      (Bowman et al. 2016); BOS never is.
-    logits_mib: the vocabulary loss goes in chunks where float32 logits of a
-      device's batch would exceed this many MiB.
-  """
-
-  beta: schedules.ScheduleSettings
-  free_bits: bounds.FreeBitsSettings
-  rate: rate_lib.RateSettings
-  estimator: str
-  samples: int
-  pretraining_steps: int
-  mmd: mmd.MmdSettings
-  bag_of_words: float
-  latent_dropout: float
-  word_dropout: float
-  logits_mib: int
-
-  def __post_init__(self):
-    errors.at_least('objective.pretraining_steps', self.pretraining_steps, 0)
-    errors.at_least('objective.bag_of_words', self.bag_of_words, 0.0)
-    errors.between('objective.latent_dropout', self.latent_dropout, 0.0, 1.0)
-    errors.between('objective.word_dropout', self.word_dropout, 0.0, 1.0)
-    errors.at_least('objective.logits_mib', self.logits_mib, 1)
-    errors.one_of('objective.estimator', self.estimator, bounds.ESTIMATORS)
-    errors.at_least('objective.samples', self.samples, 1)
-    plain = (
-      self.rate.kind == self.free_bits.kind == 'none'
-      and self.beta.kind == 'constant'
-      and isinstance(self.beta.end, int | float)
-      and self.beta.end == 1.0
-      and not self.pretraining_steps
-    )
-    if self.estimator != 'elbo' and not plain:
-      raise errors.UserError(
-        f'objective.estimator = {self.estimator!r} has no KL to weigh: it needs '
-        "objective.beta.kind = 'constant', beta.end = 1, free_bits.kind = "
-        "'none', rate.kind = 'none' and pretraining_steps = 0"
-      )
-    if self.rate.kind in ('dual', 'pi') and self.pretraining_steps:
-      raise errors.UserError(
-        f'objective.rate.kind = {self.rate.kind!r}, objective.pretraining_steps'
-        f' = {self.pretraining_steps}: the control would learn from a KL that '
-        "is not charged, make one 'none' or 0"
-      )
-    if self.rate.kind != 'none' and self.free_bits.kind != 'none':
-      raise errors.UserError(
-        f'objective.rate.kind = {self.rate.kind!r}, objective.free_bits.kind = '
-        f"{self.free_bits.kind!r}: both hold the KL up, make one of them 'none'"
-      )
-
-  @property
-  def logits_bytes(self) -> int:
-    return self.logits_mib * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +37,7 @@ class LatentTask:
   """
 
   model: vae.VAE
-  objective: ObjectiveSettings
+  objective: objectives.ObjectiveSettings
   hidden_token: int
 
   @property
@@ -166,7 +93,7 @@ class LatentTask:
 
     q, running = self._encode(params, batch, streams, axis_name)
     size = (objective.samples, q.mean.shape[1])
-    draws = noise(streams.per_example('latent'), size).swapaxes(0, 1)
+    draws = noise.normal(streams.per_example('latent'), size).swapaxes(0, 1)
     each = jax.tree.map(lambda x: jnp.broadcast_to(x, draws.shape), q)
     sampled, zeros = each.sample(draws), jnp.zeros(draws.shape[:2])
     z = sampled
@@ -219,7 +146,7 @@ class LatentTask:
     added = {}
     if self.objective.mmd.weight:
       # Of the whole batch, from the first draw; every example has its share.
-      prior = noise(streams.per_example('prior'), z.shape[2:])
+      prior = noise.normal(streams.per_example('prior'), z.shape[2:])
       real = real_examples(batch)
       value = mmd.squared(
         z[0], prior, real, self.objective.mmd.kernel, axis_name
@@ -237,7 +164,7 @@ class LatentTask:
 
   def _dropped(self, z, streams) -> Float[Array, 'K B Z']:
     """What readers of z are told of it in training."""
-    return drop(
+    return noise.drop(
       z, streams.per_example('latent_dropout'), self.objective.latent_dropout
     )
 
@@ -251,7 +178,7 @@ class LatentTask:
   ) -> Float[Array, 'K B']:
     """-log p(y | z_k) under the dropout of training, in nats."""
     z = self._dropped(z, streams)
-    told = hide_words(
+    told = noise.hide_words(
       jnp.asarray(batch.tokens[:, :-1]),
       streams.per_example('word_dropout'),
       self.objective.word_dropout,
@@ -284,7 +211,7 @@ class LatentTask:
     a text, so that its figures do not depend on its batch.
     """
     q = self.encode(params, batch)
-    z = q.sample(noise(keys, q.mean.shape[1:]))
+    z = q.sample(noise.normal(keys, q.mean.shape[1:]))
     return {
       'nll': self.nll(params, batch, z),
       'kl': gaussian.kl(q, self.prior(params, batch)),
@@ -402,7 +329,7 @@ class LatentTask:
     fold = jax.vmap(jax.random.fold_in)
     keys = fold(several(keys), jnp.tile(samples, texts))
     q, prior, batch = jax.tree.map(several, (q, prior, batch))
-    z = q.sample(noise(keys, q.mean.shape[1:]))
+    z = q.sample(noise.normal(keys, q.mean.shape[1:]))
     log_joint = prior.log_prob(z) - self.nll(params, batch, z)
     return (log_joint - q.log_prob(z)).reshape(texts, count).T
 
@@ -454,26 +381,6 @@ class LatentTask:
     )
 
 
-def noise(
-  keys: Key[Array, ' B'], shape: tuple[int, ...]
-) -> Float[Array, 'B ...']:
-  """N(0, I) of each example's own key."""
-  return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-
-
-def drop(
-  z: Float[Array, 'K B Z'], keys: Key[Array, ' B'], rate: float
-) -> Float[Array, 'K B Z']:
-  """Each number is 0 with probability `rate`, and larger otherwise."""
-  if not rate:
-    return z
-  shape = (len(z), z.shape[2])
-  keep = jax.vmap(
-    lambda key: jax.random.bernoulli(key, 1 - rate, shape), out_axes=1
-  )(keys)
-  return jnp.where(keep, z / (1 - rate), 0.0)
-
-
 def visible(batch: pipeline.Batch) -> jax.Array:
   """[B, T] bool: BOS and every target; not the padding."""
   return jnp.asarray(batch.weights > 0).at[:, 0].set(True)
@@ -482,17 +389,3 @@ def visible(batch: pipeline.Batch) -> jax.Array:
 def real_examples(batch: pipeline.Batch) -> Float[Array, ' B']:
   """1 for examples, 0 for rows that fill up a ragged batch."""
   return (jnp.sum(batch.weights, axis=1) > 0).astype(jnp.float32)
-
-
-def hide_words(
-  tokens: Int[Array, 'B T'],
-  keys: Key[Array, ' B'],
-  rate: float,
-  hidden_token: int,
-) -> Int[Array, 'B T']:
-  """Each token but the first is replaced with probability `rate`."""
-  if not rate:
-    return tokens
-  length = tokens.shape[1:]
-  hide = jax.vmap(lambda key: jax.random.bernoulli(key, rate, length))(keys)
-  return jnp.where(hide.at[:, 0].set(False), hidden_token, tokens)

@@ -13,6 +13,7 @@ from lvdecode import errors
 from lvdecode.latent import gaussian
 from lvdecode.latent import rate
 from lvdecode.tasks import latent
+from lvdecode.tasks import noise
 from lvdecode.text import pipeline
 
 BATCH = tiny.batch()
@@ -384,7 +385,7 @@ def test_without_points_it_is_the_plain_language_model():
 @pytest.mark.parametrize('rate', [0.0, 0.3, 0.8])
 def test_word_dropout_hides_the_rate_but_never_bos(rate):
   tokens = jnp.full((50, 40), 5).at[:, 0].set(tiny.BOS)
-  told = latent.hide_words(tokens, tiny.keys(50), rate, tiny.HIDDEN)
+  told = noise.hide_words(tokens, tiny.keys(50), rate, tiny.HIDDEN)
   assert (told[:, 0] == tiny.BOS).all()
   hidden = told == tiny.HIDDEN
   assert (told[:, 1:][~hidden[:, 1:]] == 5).all()

@@ -13,6 +13,7 @@ from lvdecode import errors
 from lvdecode.latent import bag_of_words
 from lvdecode.latent import mmd
 from lvdecode.tasks import latent
+from lvdecode.tasks import noise
 from lvdecode.training import metrics
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
@@ -46,7 +47,7 @@ def sampled(streams):
   params = tiny.params(MODEL)
   q = tiny.apply(MODEL, params, BATCH.tokens, visible, method='encode')
   keys = streams.per_example('latent')
-  return q.sample(latent.noise(keys, (1, tiny.LATENT))[:, 0])
+  return q.sample(noise.normal(keys, (1, tiny.LATENT))[:, 0])
 
 
 def added(name, weight, **changes):
@@ -66,7 +67,7 @@ def added(name, weight, **changes):
 @pytest.mark.parametrize('kernel', tuple(mmd.KERNELS))
 def test_mmd_is_added_with_its_weight_and_is_not_in_the_bound(kernel):
   streams = tiny.streams()
-  prior = latent.noise(streams.per_example('prior'), (tiny.LATENT,))
+  prior = noise.normal(streams.per_example('prior'), (tiny.LATENT,))
   z = sampled(streams)
   expected = mmd.squared(z, prior, jnp.ones(3), kernel, None)
   found = added('mmd', 7.0, kernel=kernel)
@@ -113,7 +114,7 @@ def test_evaluation_knows_no_remedy_of_the_loss():
 @pytest.mark.parametrize('rate', [0.0, 0.3, 0.8])
 def test_latent_dropout_hides_the_rate_and_keeps_the_mean(rate):
   z = jnp.ones((2, 400, 15))
-  told = latent.drop(z, tiny.keys(400), rate)
+  told = noise.drop(z, tiny.keys(400), rate)
   hidden = told == 0
   assert abs(hidden.mean() - rate) <= (0.02 if rate else 0)
   np.testing.assert_allclose(told.mean(), 1.0, atol=0.05)
