@@ -20,7 +20,7 @@ from rich import progress as rich_progress
 from lvdecode import errors
 from lvdecode.training import compilation
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
+_WORKDIR = flags.DEFINE_multi_string('workdir', None, 'Folder of the run.')
 STEP = flags.DEFINE_integer(
   'step', None, 'Checkpoint; by default the best, or else the latest.'
 )
@@ -39,11 +39,21 @@ _PATIENCE = 10.0  # seconds
 PARENT = 'LVDECODE_PARENT'
 
 
-def workdir() -> pathlib.Path:
-  """The folder that --workdir names."""
-  if not _WORKDIR.value:
+def workdirs() -> list[pathlib.Path]:
+  """The folders that --workdir names, one or more, in their order."""
+  if not _WORKDIR.value or not all(_WORKDIR.value):
     raise errors.UserError('--workdir is missing: give the folder of a run')
-  return pathlib.Path(_WORKDIR.value).expanduser()
+  return [pathlib.Path(name).expanduser() for name in _WORKDIR.value]
+
+
+def workdir() -> pathlib.Path:
+  """The folder that --workdir names, which must be one."""
+  folders = workdirs()
+  if len(folders) > 1:
+    raise errors.UserError(
+      f'--workdir was given {len(folders)} times: this takes one run'
+    )
+  return folders[0]
 
 
 def config(value: config_dict.ConfigDict | None) -> dict[str, Any]:

@@ -2,33 +2,30 @@
 
 python -m experiments.evaluate --workdir=runs/a --split=test --samples=100
 python -m experiments.evaluate --workdir=runs/a --sections=information,use
+python -m experiments.evaluate --workdir=runs/a --workdir=runs/b --report
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 import logging
+import pathlib
 import time
 from typing import Any, NamedTuple
 
 from absl import flags
-import numpy as np
 from rich import console as rich_console
-from rich import table as rich_table
 
 from experiments import command
+from experiments import measures
 from lvdecode import errors
 from lvdecode import restore
-from lvdecode.evaluation import attributes
-from lvdecode.evaluation import codes
-from lvdecode.evaluation import disentanglement
 from lvdecode.evaluation import figures
-from lvdecode.evaluation import information
-from lvdecode.evaluation import likelihood
-from lvdecode.evaluation import probing
 from lvdecode.evaluation import provenance
-from lvdecode.evaluation import quality
 from lvdecode.evaluation import split as split_lib
-from lvdecode.evaluation import use
+from lvdecode.evaluation import stored
+from lvdecode.report import curves
+from lvdecode.report import exhibit
+from lvdecode.report import page
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.training import workdir as workdir_lib
@@ -50,176 +47,132 @@ _SECTIONS = flags.DEFINE_list(
 _TEXTS = flags.DEFINE_integer(
   'texts', 0, 'So many texts, spread evenly over the split; 0 for all.'
 )
-
-
-class Asked(NamedTuple):
-  """What a section may measure.
-
-  Attributes:
-    model: the trained model.
-    split: its texts, tokenised.
-    data: the same texts as they were read, and their labels.
-    samples: K.
-    advance: to be called with the number of texts just finished.
-  """
-
-  model: restore.Model
-  split: split_lib.Split
-  data: sources.Texts
-  samples: int
-  advance: Callable[[float], None]
-
-  def training(self) -> sources.Texts:
-    """What the model was trained on."""
-    cache = self.model.workdir / 'data'
-    return sources.read(self.model.config.data, 'train', cache)
-
-  def means(self, texts: Sequence[str]) -> np.ndarray:
-    """The posterior's means [n, Z]."""
-    return np.asarray(self.model.encode(texts).mean)
-
-
-class Section(NamedTuple):
-  """How a section is made (a frozen dataclass) and shown.
-
-  Attributes:
-    measure: makes it.
-    to_table: of it and a title.
-    needs: what model or data must have, keys of `_LACKS`.
-  """
-
-  measure: Callable[[Asked], Any]
-  to_table: Callable[[Any, str], rich_table.Table]
-  needs: tuple[str, ...] = ()
-
-
-# Texts that are decoded, or of which classifiers learn, where all of a split
-# would take long and change little.
-_DECODED = 1_000
-_LEARNED = 10_000
-_LACKS = {
-  'latent': 'the run has no latent: model.injection.points is empty',
-  'attributes': 'the data have no labels: set data.label_field',
-  'factors': "only data.source 'embedded' has known factors",
-}
-
-
-def _quality(asked: Asked) -> quality.Quality:
-  texts = sources.spread(asked.data, _DECODED).texts
-  told = asked.model.latent_size > 0
-  return quality.measure(
-    texts,
-    training=asked.training().texts,
-    samples=asked.model.sample(len(texts), seed=asked.split.seed),
-    reconstructions=asked.model.reconstruct(texts) if told else None,
-    seed=asked.split.seed,
-  )
-
-
-def _codes(asked: Asked) -> codes.Codes:
-  return codes.measure(
-    asked.data.texts,
-    asked.data.labels,
-    encode=asked.means,
-    decode=asked.model.decode,
-    nll=lambda texts: asked.model.nll(texts, samples=10),
-    pairs=100,
-    steps=8,
-    shown=5,
-    seed=asked.split.seed,
-  )
-
-
-def _labelled(asked: Asked) -> tuple[probing.Labelled, probing.Labelled]:
-  seed = asked.split.seed
-  return (
-    probing.label(asked.training(), asked.means, _LEARNED, seed),
-    probing.label(asked.data, asked.means, _LEARNED, seed),
-  )
-
-
-def _attributes(asked: Asked) -> attributes.Attributes:
-  return attributes.measure(
-    *_labelled(asked),
-    decode=asked.model.decode,
-    scales=(1.0, 2.0),
-    texts=_DECODED // 10,
-  )
-
-
-def _disentanglement(asked: Asked) -> disentanglement.Disentanglement:
-  found = probing.label(
-    asked.data, asked.means, _LEARNED // 2, asked.split.seed
-  )
-  return disentanglement.measure(
-    found.mean, found.attributes, seed=asked.split.seed
-  )
-
-
-SECTIONS = {
-  'likelihood': Section(
-    lambda asked: likelihood.measure(
-      asked.split, samples=asked.samples, advance=asked.advance
-    ),
-    likelihood.to_table,
-  ),
-  'information': Section(
-    lambda asked: information.measure(asked.split), information.to_table
-  ),
-  'use': Section(
-    lambda asked: use.measure(asked.split, asked.advance), use.to_table
-  ),
-  'text': Section(_quality, quality.to_table),
-  'codes': Section(_codes, codes.to_table, ('latent',)),
-  'probing': Section(
-    lambda asked: probing.measure(*_labelled(asked)),
-    probing.to_table,
-    ('latent', 'attributes'),
-  ),
-  'attributes': Section(
-    _attributes, attributes.to_table, ('latent', 'attributes')
-  ),
-  'disentanglement': Section(
-    _disentanglement, disentanglement.to_table, ('latent', 'factors')
-  ),
-}
+_REPORT = flags.DEFINE_bool(
+  'report',
+  False,
+  'Write a page of all that is known of the run, or of several side by side; '
+  'what was measured before is not measured again.',
+)
+_OUT = flags.DEFINE_string(
+  'out', None, 'The page; by default report/index.html in the (first) workdir.'
+)
 
 
 def main() -> None:
-  workdir = command.workdir()
+  workdirs = command.workdirs() if _REPORT.value else [command.workdir()]
   errors.at_least('--samples', _SAMPLES.value, 1)
   errors.at_least('--batch_size', _BATCH.value, 1)
   errors.one_of('--split', _SPLIT.value, ('train', 'validation', 'test'))
   errors.at_least('--texts', _TEXTS.value, 0)
   for name in _SECTIONS.value:
-    errors.one_of('--sections', name, (*SECTIONS, 'all'))
+    errors.one_of('--sections', name, (*measures.SECTIONS, 'all'))
+  runs = [_evaluate(workdir) for workdir in workdirs]
+  if _REPORT.value:
+    path = workdirs[0] / 'report' / 'index.html'
+    if _OUT.value:
+      path = pathlib.Path(_OUT.value).expanduser()
+    page.write(path, [_run(run) for run in runs])
+    print(f'report   {path}')
+
+
+class Evaluated(NamedTuple):
+  """A run whose figures were printed and stored.
+
+  Attributes:
+    model: the trained model.
+    data: the texts.
+    origin: the provenance, as it is stored.
+    found: the figures by section.
+  """
+
+  model: restore.Model
+  data: sources.Texts
+  origin: dict[str, Any]
+  found: dict[str, Any]
+
+
+def _evaluate(workdir: pathlib.Path) -> Evaluated:
   model = restore.load(workdir, command.STEP.value)
-  folder = provenance.folder(workdir)
+  path = provenance.folder(workdir) / f'{_SPLIT.value}.json'
   data, split = _split(model)
-  names = _applicable(_SECTIONS.value, model, data)
-  found, seconds = _measure(model, data, split, names)
-  origin = provenance.make(
-    workdir,
+  found = _measured_before(model, split, path)
+  names = measures.applicable(_names(), model, data)
+  missing = [name for name in names if name not in found]
+  new, seconds = _measure(model, data, split, missing)
+  found |= new
+  title = f'{workdir.name}, step {model.step:,}, {_SPLIT.value} split'
+  console = rich_console.Console()
+  written = {name: dataclasses.asdict(new[name]) for name in new}
+  if set(_HEADLINE) <= set(found):
+    report = figures.compose(split, *(found[name] for name in _HEADLINE))
+    console.print(figures.to_table(report, title))
+    written = {'figures': report.to_dict()} | written
+    found['figures'] = report
+  for name, section in new.items():
+    console.print(measures.SECTIONS[name].to_table(section, f'{title}: {name}'))
+  samples = found['likelihood'].samples if 'likelihood' in found else None
+  provenance.write(path, _origin(model, split, samples), written, seconds)
+  print(f'{sum(seconds.values()):.0f} s; written to {path}')
+  return Evaluated(model, data, provenance.read(path), found)
+
+
+def _origin(
+  model: restore.Model, split: split_lib.Split, samples: int | None
+) -> provenance.Provenance:
+  return provenance.make(
+    model.workdir,
     split=_SPLIT.value,
     texts=split.count,
     step=model.step,
     batch_size=split.batch_size,
-    samples=found['likelihood'].samples if 'likelihood' in found else None,
+    samples=samples,
     seed=split.seed,
   )
-  title = f'{workdir.name}, step {model.step:,}, {_SPLIT.value} split'
-  console = rich_console.Console()
-  if set(_HEADLINE) <= set(found):
-    report = figures.compose(split, *(found[name] for name in _HEADLINE))
-    console.print(figures.to_table(report, title))
-  for name, section in found.items():
-    console.print(SECTIONS[name].to_table(section, f'{title}: {name}'))
-  written = {name: dataclasses.asdict(found[name]) for name in found}
-  if set(_HEADLINE) <= set(found):
-    written = {'figures': report.to_dict()} | written
-  path = folder / f'{_SPLIT.value}.json'
-  provenance.write(path, origin, written, seconds)
-  print(f'{sum(seconds.values()):.0f} s; written to {path}')
+
+
+def _measured_before(
+  model: restore.Model,
+  split: split_lib.Split,
+  path: pathlib.Path,
+) -> dict[str, Any]:
+  """What a page need not measure again; with any K, if none is asked for."""
+  if not _REPORT.value:
+    return {}
+  samples = _SAMPLES.value if flags.FLAGS['samples'].present else None
+  stored_before = provenance.measured(
+    path, _origin(model, split, None), samples
+  )
+  found = {}
+  for name, section in measures.SECTIONS.items():
+    # One of an earlier version, with other fields, is measured again.
+    with contextlib.suppress(KeyError, errors.UserError):
+      found[name] = stored.rebuild(section.kind, stored_before[name])
+  return found
+
+
+def _names() -> list[str]:
+  """What was asked for; of a page, all, and its first words always."""
+  if not _REPORT.value:
+    return _SECTIONS.value
+  if not flags.FLAGS['sections'].present:
+    return ['all']
+  return list(dict.fromkeys([*_HEADLINE, *_SECTIONS.value]))
+
+
+def _run(evaluated: Evaluated) -> exhibit.Run:
+  """What the page shows of a run."""
+  model = evaluated.model
+  logging.info('texts for the page of %s', model.workdir)
+  return exhibit.Run(
+    name=model.workdir.resolve().name,
+    step=model.step,
+    split=_SPLIT.value,
+    settings=workdir_lib.read_settings(model.workdir),
+    lines=curves.read_metrics(model.workdir),
+    provenance=evaluated.origin,
+    evaluation=evaluated.found,
+    exhibit=exhibit.make(model, evaluated.data, command.SEED.value),
+  )
 
 
 def _split(model: restore.Model) -> tuple[sources.Texts, split_lib.Split]:
@@ -245,32 +198,6 @@ def _split(model: restore.Model) -> tuple[sources.Texts, split_lib.Split]:
   )
 
 
-def _applicable(
-  names: Sequence[str], model: restore.Model, data: sources.Texts
-) -> list[str]:
-  """Those asked for; of 'all', those that model and data have what it takes.
-
-  Raises:
-    UserError: a section was asked for by name that cannot be.
-  """
-  there = {
-    'latent': model.latent_size > 0,
-    'attributes': bool(data.labels or data.factors),
-    'factors': bool(data.factors),
-  }
-  everything = 'all' in names
-  found = []
-  for name in SECTIONS if everything else names:
-    lacks = [_LACKS[need] for need in SECTIONS[name].needs if not there[need]]
-    if not lacks:
-      found.append(name)
-    elif everything:
-      logging.info('without %s: %s', name, lacks[0])
-    else:
-      raise errors.UserError(f'--sections={name}: {lacks[0]}')
-  return found
-
-
 def _measure(
   model: restore.Model,
   data: sources.Texts,
@@ -286,8 +213,10 @@ def _measure(
   for name in names:
     begin = time.perf_counter()
     with command.Progress(name, split.count) as progress:
-      asked = Asked(model, split, data, _SAMPLES.value, progress.advance)
-      found[name] = SECTIONS[name].measure(asked)
+      asked = measures.Asked(
+        model, split, data, _SAMPLES.value, progress.advance
+      )
+      found[name] = measures.SECTIONS[name].measure(asked)
     seconds[name] = round(time.perf_counter() - begin, 1)
   return found, seconds
 

@@ -12,12 +12,12 @@ import jax
 from ml_collections import config_flags
 
 from experiments import command
-from lvdecode import report
 from lvdecode import restore
 from lvdecode import settings as settings_lib
 from lvdecode.evaluation import collapse
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import split
+from lvdecode.report import curves
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
@@ -78,7 +78,7 @@ def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
       )
     finally:
       data.close()
-    picture = report.save_curves(workdir)
+    picture = curves.save_curves(workdir)
   print(f'workdir  {workdir}\ncurves   {picture}')
   print(f'also     tensorboard --logdir={workdir}/tensorboard')
   if int(state.step) < settings.training.steps:

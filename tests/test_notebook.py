@@ -8,7 +8,7 @@ import house
 import pytest
 
 NOTEBOOK = house.ROOT / 'experiments' / 'inspect.ipynb'
-PICTURES = ('curves', 'map')
+PICTURES = ('curves', 'information', 'map')
 
 
 def cells():

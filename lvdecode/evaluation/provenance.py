@@ -93,6 +93,27 @@ def folder(workdir: pathlib.Path) -> pathlib.Path:
   return path
 
 
+def read(path: pathlib.Path) -> dict[str, Any]:
+  """What `write` has put under 'provenance'."""
+  return json.loads(path.read_text())['provenance']
+
+
+def measured(
+  path: pathlib.Path, provenance: Provenance, samples: int | None
+) -> dict[str, dict[str, Any]]:
+  """The sections that the file has under this provenance, whatever its own K.
+
+  Args:
+    path: WORKDIR/evaluation/SPLIT.json; none are found where it does not exist.
+    provenance: under which sections would be measured now.
+    samples: K that is asked for; None for any.
+  """
+  found, before, _ = _measured_before(path, dataclasses.asdict(provenance))
+  if samples in (None, before):
+    return found
+  return {name: found[name] for name in found if name not in _OF_SAMPLES}
+
+
 def write(
   path: pathlib.Path,
   provenance: Provenance,

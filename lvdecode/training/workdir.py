@@ -61,7 +61,7 @@ def read_settings(workdir: pathlib.Path) -> dict[str, Any]:
 def write_text(path: pathlib.Path, text: str) -> None:
   """Replaces a file as a whole: a kill leaves the old one or the new."""
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  with temporary.open('w') as file:
+  with temporary.open('w', encoding='utf-8') as file:
     file.write(text)
     file.flush()
     os.fsync(file.fileno())

@@ -185,6 +185,40 @@ def test_the_figures_are_printed_and_stored(call, workdir):
 
 
 @pytest.mark.slow
+def test_a_report_measures_what_is_missing_and_nothing_twice(call, workdir):
+  flags = (f'--workdir={workdir}', '--texts=40')
+  stored = workdir / 'evaluation' / 'test.json'
+  page = workdir / 'report' / 'index.html'
+  assert (
+    call('evaluate', *flags, '--samples=2', '--sections=likelihood')[0] == 0
+  )
+  before = json.loads(stored.read_text())
+  code, out, err = call('evaluate', *flags, '--report', '--sections=text')
+  assert code == 0, err
+  assert str(page) in out
+  after = json.loads(stored.read_text())
+  # Of another K than the default, but measured it was; the headline is new.
+  assert after['likelihood'] == before['likelihood']
+  assert {'figures', 'information', 'use', 'text'} < set(after)
+  assert 'codes' not in after
+  taken = dict(after['provenance']['seconds'])
+  html = page.read_text(encoding='utf-8')
+  assert f'{after["figures"]["kl"]:.2f}' in html and 'BLEU-4' in html
+  # Side by side, elsewhere: nothing is left to measure.
+  elsewhere = workdir / 'two.html'
+  two = (f'--workdir={workdir}', f'--out={elsewhere}', '--sections=text')
+  code, _, err = call('evaluate', *flags, *two, '--report')
+  assert code == 0, err
+  assert elsewhere.read_text(encoding='utf-8').count('<h1>') == 2
+  again = json.loads(stored.read_text())['provenance']['seconds']
+  assert {**again, 'one_sample': 0} == {**taken, 'one_sample': 0}
+  code, _, err = call(
+    'evaluate', *flags, '--report', '--sections=use', '--samples=3'
+  )
+  assert json.loads(stored.read_text())['likelihood']['samples'] == 3, err
+
+
+@pytest.mark.slow
 def test_texts_are_written_as_json_and_repeat_with_the_seed(call, workdir):
   flags = (f'--workdir={workdir}', '--num=3', '--format=json')
   code, out, err = call('sample', *flags, '--mode=prior', '--seed=1')
@@ -218,6 +252,7 @@ def test_texts_may_come_from_flags_and_files(call, workdir, tmp_path):
   [
     ('evaluate', ['--split=dev'], ["'dev'", 'validation']),
     ('evaluate', ['--samples=0'], ['samples = 0']),
+    ('evaluate', ['--workdir=two'], ['2 times', 'one run']),
     ('evaluate', ['--sections=use,info'], ["'info'", 'information']),
     ('evaluate', ['--step=3'], ['step 3', '2, 4']),
     ('sample', ['--mode=prio'], ["'prior'"]),

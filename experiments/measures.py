@@ -1,0 +1,192 @@
+"""What the evaluation command can measure, and what each of it takes."""
+
+from collections.abc import Callable, Sequence
+import logging
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich import table as rich_table
+
+from lvdecode import errors
+from lvdecode import restore
+from lvdecode.evaluation import attributes
+from lvdecode.evaluation import codes
+from lvdecode.evaluation import disentanglement
+from lvdecode.evaluation import information
+from lvdecode.evaluation import likelihood
+from lvdecode.evaluation import probing
+from lvdecode.evaluation import quality
+from lvdecode.evaluation import split as split_lib
+from lvdecode.evaluation import use
+from lvdecode.text import sources
+
+
+class Asked(NamedTuple):
+  """What a section may measure.
+
+  Attributes:
+    model: the trained model.
+    split: its texts, tokenised.
+    data: the same texts as they were read, and their labels.
+    samples: K.
+    advance: to be called with the number of texts just finished.
+  """
+
+  model: restore.Model
+  split: split_lib.Split
+  data: sources.Texts
+  samples: int
+  advance: Callable[[float], None]
+
+  def training(self) -> sources.Texts:
+    """What the model was trained on."""
+    cache = self.model.workdir / 'data'
+    return sources.read(self.model.config.data, 'train', cache)
+
+  def means(self, texts: Sequence[str]) -> np.ndarray:
+    """The posterior's means [n, Z]."""
+    return np.asarray(self.model.encode(texts).mean)
+
+
+class Section(NamedTuple):
+  """How a section is made and shown.
+
+  Attributes:
+    kind: the frozen dataclass that it is.
+    measure: makes it.
+    to_table: of it and a title.
+    needs: what model or data must have, keys of `_LACKS`.
+  """
+
+  kind: type
+  measure: Callable[[Asked], Any]
+  to_table: Callable[[Any, str], rich_table.Table]
+  needs: tuple[str, ...] = ()
+
+
+# Texts that are decoded, or of which classifiers learn, where all of a split
+# would take long and change little.
+_DECODED = 1_000
+_LEARNED = 10_000
+_LACKS = {
+  'latent': 'the run has no latent: model.injection.points is empty',
+  'attributes': 'the data have no labels: set data.label_field',
+  'factors': "only data.source 'embedded' has known factors",
+}
+
+
+def _quality(asked: Asked) -> quality.Quality:
+  texts = sources.spread(asked.data, _DECODED).texts
+  told = asked.model.latent_size > 0
+  return quality.measure(
+    texts,
+    training=asked.training().texts,
+    samples=asked.model.sample(len(texts), seed=asked.split.seed),
+    reconstructions=asked.model.reconstruct(texts) if told else None,
+    seed=asked.split.seed,
+  )
+
+
+def _codes(asked: Asked) -> codes.Codes:
+  return codes.measure(
+    asked.data.texts,
+    asked.data.labels,
+    encode=asked.means,
+    decode=asked.model.decode,
+    nll=lambda texts: asked.model.nll(texts, samples=10),
+    pairs=100,
+    steps=8,
+    shown=5,
+    seed=asked.split.seed,
+  )
+
+
+def _labelled(asked: Asked) -> tuple[probing.Labelled, probing.Labelled]:
+  seed = asked.split.seed
+  return (
+    probing.label(asked.training(), asked.means, _LEARNED, seed),
+    probing.label(asked.data, asked.means, _LEARNED, seed),
+  )
+
+
+def _attributes(asked: Asked) -> attributes.Attributes:
+  return attributes.measure(
+    *_labelled(asked),
+    decode=asked.model.decode,
+    scales=(1.0, 2.0),
+    texts=_DECODED // 10,
+  )
+
+
+def _disentanglement(asked: Asked) -> disentanglement.Disentanglement:
+  found = probing.label(
+    asked.data, asked.means, _LEARNED // 2, asked.split.seed
+  )
+  return disentanglement.measure(
+    found.mean, found.attributes, seed=asked.split.seed
+  )
+
+
+SECTIONS = {
+  'likelihood': Section(
+    likelihood.Likelihood,
+    lambda asked: likelihood.measure(
+      asked.split, samples=asked.samples, advance=asked.advance
+    ),
+    likelihood.to_table,
+  ),
+  'information': Section(
+    information.Information,
+    lambda asked: information.measure(asked.split),
+    information.to_table,
+  ),
+  'use': Section(
+    use.Use, lambda asked: use.measure(asked.split, asked.advance), use.to_table
+  ),
+  'text': Section(quality.Quality, _quality, quality.to_table),
+  'codes': Section(codes.Codes, _codes, codes.to_table, ('latent',)),
+  'probing': Section(
+    probing.Probing,
+    lambda asked: probing.measure(*_labelled(asked)),
+    probing.to_table,
+    ('latent', 'attributes'),
+  ),
+  'attributes': Section(
+    attributes.Attributes,
+    _attributes,
+    attributes.to_table,
+    ('latent', 'attributes'),
+  ),
+  'disentanglement': Section(
+    disentanglement.Disentanglement,
+    _disentanglement,
+    disentanglement.to_table,
+    ('latent', 'factors'),
+  ),
+}
+
+
+def applicable(
+  names: Sequence[str], model: restore.Model, data: sources.Texts
+) -> list[str]:
+  """Those asked for; of 'all', those that model and data have what it takes.
+
+  Raises:
+    UserError: a section was asked for by name that cannot be.
+  """
+  there = {
+    'latent': model.latent_size > 0,
+    'attributes': bool(data.labels or data.factors),
+    'factors': bool(data.factors),
+  }
+  everything = 'all' in names
+  found = []
+  for name in SECTIONS if everything else names:
+    lacks = [_LACKS[need] for need in SECTIONS[name].needs if not there[need]]
+    if not lacks:
+      found.append(name)
+    elif everything:
+      logging.info('without %s: %s', name, lacks[0])
+    else:
+      raise errors.UserError(f'--sections={name}: {lacks[0]}')
+  return found

@@ -1,0 +1,88 @@
+"""Learning curves: what metrics.jsonl of a run says, as pictures."""
+
+import json
+import pathlib
+
+from matplotlib import axes as mpl_axes
+from matplotlib import figure as mpl_figure
+
+from lvdecode import errors
+from lvdecode.report import style
+
+METRICS = 'metrics.jsonl'
+# Panels of the learning curves: title, unit, and the metric they show.
+_PANELS = (
+  ('−ELBO', 'nats per sequence', 'negative_elbo'),
+  ('reconstruction NLL', 'nats per sequence', 'nll'),
+  ('KL(q || p)', 'nats per sequence', 'kl'),
+  ('beta', 'weight of the KL', 'beta'),
+)
+Lines = list[dict[str, float | int | None]]
+
+
+def read_metrics(workdir: pathlib.Path) -> Lines:
+  """The lines of metrics.jsonl: a step each, null where not finite."""
+  path = workdir / METRICS
+  if not path.exists():
+    raise errors.UserError(
+      f'{workdir} has no {METRICS}: give the folder of a run'
+    )
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def curves(workdir: pathlib.Path) -> mpl_figure.Figure:
+  """-ELBO, NLL, KL and beta over the steps, training and validation."""
+  lines = read_metrics(workdir)
+  picture = mpl_figure.Figure(figsize=(10, 6), layout='constrained')
+  for axes, panel in zip(picture.subplots(2, 2).flat, _PANELS, strict=True):
+    _draw(axes, lines, *panel)
+  style.legend(picture)
+  return picture
+
+
+def panels(lines: Lines) -> list[mpl_figure.Figure]:
+  """The panels of `curves` that have a line, a picture each."""
+  pictures = []
+  for panel in _PANELS:
+    picture = style.empty()
+    if _draw(picture.subplots(), lines, *panel):
+      style.legend(picture)
+      pictures.append(picture)
+  return pictures
+
+
+def save_curves(workdir: pathlib.Path) -> pathlib.Path:
+  """Writes `curves` to WORKDIR/curves.png."""
+  path = workdir / 'curves.png'
+  temporary = path.with_suffix('.tmp')
+  curves(workdir).savefig(temporary, format='png', dpi=120)
+  temporary.replace(path)
+  return path
+
+
+def _draw(
+  axes: mpl_axes.Axes, lines: Lines, title: str, unit: str, name: str
+) -> bool:
+  """One panel; whether the run has anything to show in it."""
+  style.quiet(axes, title, 'step', unit)
+  for prefix, label, colour, marker in (
+    ('train', 'training', style.COLOURS[0], ''),
+    ('evaluate', 'validation', style.COLOURS[1], 'o'),
+  ):
+    points = [
+      (line['step'], line[f'{prefix}/{name}'])
+      for line in lines
+      if line.get(f'{prefix}/{name}') is not None
+    ]
+    if points:
+      steps, values = zip(*points, strict=True)
+      axes.plot(
+        steps,
+        values,
+        label=label,
+        color=colour,
+        linewidth=1.2,
+        marker=marker,
+        markersize=4,
+      )
+  return bool(axes.lines)

@@ -1,0 +1,55 @@
+"""Learning curves are the lines of a run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lvdecode import errors
+from lvdecode.report import curves
+
+LINES = [
+  {'step': 10, 'train/nll': 5.0, 'train/beta': 0.5},
+  {'step': 20, 'train/nll': None, 'train/beta': 1.0},
+  {'step': 20, 'evaluate/nll': 4.0},
+  {'step': 30, 'train/nll': 3.0, 'train/beta': 1.0},
+]
+
+
+@pytest.fixture(name='workdir')
+def _workdir(tmp_path):
+  lines = ''.join(json.dumps(line) + '\n' for line in LINES)
+  (tmp_path / curves.METRICS).write_text(lines)
+  return tmp_path
+
+
+def legend(picture):
+  return [text.get_text() for text in picture.legends[0].get_texts()]
+
+
+def test_curves_are_the_lines_of_the_run(workdir):
+  panels = curves.curves(workdir).axes
+  _, nll, _, beta = panels
+  assert all('nats per sequence' in axes.get_ylabel() for axes in panels[:3])
+  training, validation = nll.lines
+  # What was not finite is left out.
+  np.testing.assert_array_equal(training.get_xydata(), [[10, 5], [30, 3]])
+  np.testing.assert_array_equal(validation.get_xydata(), [[20, 4]])
+  np.testing.assert_array_equal(
+    beta.lines[0].get_xydata(), [[10, 0.5], [20, 1], [30, 1]]
+  )
+
+
+def test_the_legend_names_both_curves_though_the_first_panel_is_empty(workdir):
+  assert legend(curves.curves(workdir)) == ['training', 'validation']
+
+
+def test_curves_are_saved_whole(workdir):
+  path = curves.save_curves(workdir)
+  assert path.read_bytes().startswith(b'\x89PNG')
+  assert sorted(workdir.iterdir()) == sorted([path, workdir / curves.METRICS])
+
+
+def test_a_folder_without_figures_is_refused(tmp_path):
+  with pytest.raises(errors.UserError, match=curves.METRICS):
+    curves.curves(tmp_path)
