@@ -1,4 +1,4 @@
-"""Runs the points of a sweep, and makes their table and pictures.
+"""Runs the points of a sweep, and makes their table and comparisons.
 
 python -m experiments.sweep --config=configs/sweep_injection.py:quick \
   --workdir=runs/sweep
@@ -27,7 +27,7 @@ from rich import markdown as rich_markdown
 
 from experiments import command
 from lvdecode import errors
-from lvdecode.sweeps import pictures
+from lvdecode.report import comparisons
 from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import table
 from lvdecode.text import sources
@@ -287,11 +287,11 @@ def _collect(
   workdir_lib.write_text(folder / 'table.csv', table.to_csv(rows))
   if any(row.status == 'done' for row in rows):
     keys, _ = table.groups(rows)
-    pictures.save(
-      pictures.rate_distortion(rows), folder / 'rate_distortion.png'
+    comparisons.save(
+      comparisons.rate_distortion(rows), folder / 'rate_distortion.png'
     )
     for key in keys:
-      pictures.save(pictures.against(rows, key), folder / f'by_{key}.png')
+      comparisons.save(comparisons.against(rows, key), folder / f'by_{key}.png')
   return rows
 
 

@@ -1,1 +1,1 @@
-"""Many runs that differ in a few keys: their names, their table, pictures."""
+"""Many runs that differ in a few keys: their names and their table."""

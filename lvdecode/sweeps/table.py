@@ -134,9 +134,11 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
   """Mean ± standard deviation over seeds, then what is missing, and why."""
   keys, found = groups(rows)
   done = sum(row.status == 'done' for row in rows)
+  texts = sorted({int(row.figures['texts']) for row in rows if row.figures})
   head = [*points_lib.short_names(keys), 'runs', *(h for _, h in FIGURES)]
   lines = [
-    f'{done} of {len(rows)} runs. {split} split; nats per sequence, active '
+    f'{done} of {len(rows)} runs. {split} split, '
+    f'{" or ".join(map(str, texts)) or "no"} texts; nats per sequence, active '
     f'units apart; IW-NLL with K = {samples}; "shuffled z" is what the NLL '
     "gains when a text is told another text's z; MI as estimated from the "
     'aggregated posterior; mean ± standard deviation over the seeds.',
@@ -165,7 +167,9 @@ def _figures(path: pathlib.Path, samples: int) -> dict[str, float]:
     raise errors.UserError(
       f'{path} cannot be read: {error}; remove it to evaluate anew'
     ) from error
-  found = written.get('figures', written)
+  found = written.get('figures')
+  if found is None:  # only other sections were measured
+    return {}
   wanted = 1 if not found['latent_size'] else samples
   if found['samples'] != wanted:
     return {}
@@ -174,9 +178,9 @@ def _figures(path: pathlib.Path, samples: int) -> dict[str, float]:
     for name, value in found.items()
     if isinstance(value, int | float)
   }
-  figures['shuffled_gap'] = (
-    figures['shuffled_nll'] - figures['reconstruction_nll']
-  )
+  if 'shuffled_nll' in figures:
+    gap = figures['shuffled_nll'] - figures['reconstruction_nll']
+    figures['shuffled_gap'] = gap
   return figures
 
 

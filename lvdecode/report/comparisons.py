@@ -8,19 +8,10 @@ from matplotlib import figure as mpl_figure
 import matplotlib.axes
 import numpy as np
 
+from lvdecode.report import style
 from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import table
 
-# Readable for colour-blind people (Wong 2011).
-_COLOURS = (
-  '#0072b2',
-  '#d55e00',
-  '#009e73',
-  '#cc79a7',
-  '#e69f00',
-  '#56b4e9',
-  '#000000',
-)
 _MARKERS = 'osD^vP*X<>'
 _PANELS = (
   ('iw_nll', 'IW-NLL, nats per sequence'),
@@ -48,7 +39,7 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
       group.mean['reconstruction_nll'],
       xerr=_bar(group, 'kl'),
       yerr=_bar(group, 'reconstruction_nll'),
-      color=_COLOURS[first.index(own) % len(_COLOURS)],
+      color=style.COLOURS[first.index(own) % len(style.COLOURS)],
       marker=_MARKERS[rest.index(group.values[1:]) % len(_MARKERS)],
       linestyle='none',
       capsize=2,
@@ -57,19 +48,27 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
   _legend(
     axes,
     [
-      (f'{short[0]} = {points_lib.describe(value)}', _COLOURS[i % 7], 'o')
+      (
+        f'{short[0]} = {points_lib.describe(value)}',
+        style.COLOURS[i % len(style.COLOURS)],
+        'o',
+      )
       for i, value in enumerate(first)
       if keys
     ]
     + [
-      (_context(short[1:], values), '#666666', _MARKERS[i % 10])
+      (_context(short[1:], values), '#666666', _MARKERS[i % len(_MARKERS)])
       for i, values in enumerate(rest)
       if len(rest) > 1
     ],
   )
   _iso_lines(axes)
-  axes.set_xlabel('rate: KL(q || p), nats per sequence')
-  axes.set_ylabel('distortion: NLL, nats per sequence')
+  style.quiet(
+    axes,
+    '',
+    'rate: KL(q || p), nats per sequence',
+    'distortion: NLL, nats per sequence',
+  )
   return picture
 
 
@@ -87,9 +86,10 @@ def against(rows: Sequence[table.Row], key: str) -> mpl_figure.Figure:
   picture = mpl_figure.Figure(figsize=(12, 4), layout='constrained')
   panels = picture.subplots(1, len(_PANELS))
   for axes, (name, label) in zip(panels, _PANELS, strict=True):
-    styles = itertools.cycle(itertools.product(_MARKERS, _COLOURS))
+    styles = itertools.cycle(itertools.product(_MARKERS, style.COLOURS))
     for others, members in lines.items():
       members = sorted(members, key=lambda g: values.index(g.values[place]))
+      members = [group for group in members if name in group.mean]
       marker, colour = next(styles)
       axes.errorbar(
         [values.index(group.values[place]) for group in members],
@@ -107,8 +107,7 @@ def against(rows: Sequence[table.Row], key: str) -> mpl_figure.Figure:
       rotation=30,
       ha='right',
     )
-    axes.set_title(label, fontsize=9)
-    axes.set_xlabel(short[place])
+    style.quiet(axes, label, short[place], '')
   if len(lines) > 1:
     picture.legend(
       *panels[0].get_legend_handles_labels(),

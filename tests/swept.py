@@ -1,0 +1,45 @@
+"""A sweep over three sets of injection points, and what it might come to."""
+
+import json
+
+from configs import base
+from lvdecode.sweeps import points
+from lvdecode.sweeps import table
+
+BASE = base.get_config('quick').to_dict()
+SETS = ((), ('memory',), ('input', 'memory'))
+
+
+def all_points(seeds=2):
+  def sweep(add):
+    for chosen in SETS:
+      for seed in range(seeds):
+        add({'model.injection.points': chosen, 'seed': seed})
+
+  return points.expand(BASE, sweep)
+
+
+def evaluated(folder, point, **changes):
+  """Figures that name the point: KL = seed + 10 * points."""
+  number = point.settings.seed
+  size = len(point.settings.model.injection.points)
+  figures = dict(
+    samples=5 if size else 1,
+    latent_size=8 if size else 0,
+    kl=10.0 * size + number,
+    reconstruction_nll=70.0 - 10 * size,
+    negative_elbo=70.0 + number,
+    iw_nll=69.0,
+    shuffled_nll=72.0 - 10 * size,
+    mutual_information=1.0,
+    active_units=2,
+    texts=9,
+  )
+  home = folder / point.name / 'evaluation'
+  home.mkdir(parents=True, exist_ok=True)
+  text = json.dumps({'figures': figures | changes, 'provenance': {}})
+  (home / 'test.json').write_text(text)
+
+
+def rows(folder, found):
+  return [table.read(folder, point, 'test', 5) for point in found]
