@@ -14,6 +14,7 @@ from lvdecode import errors
 from lvdecode import restore
 from lvdecode import sampling
 from lvdecode.text import files
+from lvdecode.text import pipeline
 from lvdecode.text import sources
 
 _MODES = ('prior', 'reconstruct', 'interpolate')
@@ -70,12 +71,16 @@ def _texts(model: restore.Model, count: int) -> list[str]:
   """What the user gave, or else the first texts of the test split."""
   if _TEXT.value and _INPUT.value:
     raise errors.UserError('--text and --input exclude each other: give one')
-  if _TEXT.value:
-    return _TEXT.value
-  if _INPUT.value:
-    return files.read_lines(pathlib.Path(_INPUT.value))
-  cache = model.workdir / 'data'
-  return sources.read(model.config.data, 'test', cache).texts[:count]
+  if not _TEXT.value and not _INPUT.value:
+    cache = model.workdir / 'data'
+    return sources.read(model.config.data, 'test', cache).texts[:count]
+  texts = _TEXT.value or files.read_lines(pathlib.Path(_INPUT.value))
+  for text in pipeline.unknown(texts, model.tokenizer):
+    raise errors.UserError(
+      f'no token of the text {text!r} is in the vocabulary: use words of the '
+      'training data'
+    )
+  return texts
 
 
 def _show(record: dict[str, str]) -> None:

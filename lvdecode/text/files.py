@@ -48,7 +48,13 @@ def load(path: str) -> Files:
       f'{", ".join(sorted(suffixes)) or "none"}: give all splits one format '
       f'of {", ".join(_FORMATS)}'
     )
-  return Files(paths, {name: paths[name].read_bytes() for name in paths})
+  try:
+    return Files(paths, {name: paths[name].read_bytes() for name in paths})
+  except OSError as error:
+    raise errors.UserError(
+      f"data.path '{path}': {error.filename} cannot be read "
+      f'({error.strerror}): change its permissions'
+    ) from error
 
 
 def _find(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
@@ -156,6 +162,13 @@ def _record(line: str, place: str, text_field: str, label_field: str) -> Row:
       f"{place}: field '{text_field}' is {text!r}: give a text or a list of "
       'texts'
     )
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    raise errors.UserError(
+      f"{place}: field '{text_field}' holds half a surrogate pair, which is no "
+      'character: write the whole pair, or the character itself'
+    ) from None
   if not label_field:
     return Row(text.strip(), '')
   label = _field(record, label_field, 'data.label_field', place)

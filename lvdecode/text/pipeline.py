@@ -149,19 +149,15 @@ def batch_of(
   tokenizer: tokenizers.Tokenizer,
   lengths: tuple[int, ...],
 ) -> Batch:
-  """One batch of texts that a person typed, at the smallest length for all.
+  """One batch of a few texts, at the smallest length for all.
 
-  A text of which no token is known raises UserError; one that is too long is
-  truncated, with a warning.
+  A text that is too long is truncated, with a warning; there is one for a
+  text of unknown tokens only, too.
   """
   if not texts:
     raise errors.UserError('no text was given: type at least one')
-  for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
-    if all(token == tokenizer.unk for token in ids):
-      raise errors.UserError(
-        f'no token of the text {text!r} is in the vocabulary: use words of '
-        'the training data'
-      )
+  for text in dict.fromkeys(unknown(texts, tokenizer)):
+    logging.warning('no token of %r is in the vocabulary', text)
   settings = PipelineSettings(
     batch_size=len(texts), lengths=lengths, overlong='truncate', workers=0
   )
@@ -175,6 +171,15 @@ def batch_of(
     )
   length = lengths[int(_buckets(corpus.lengths, lengths).max())]
   return _batch(corpus, np.arange(len(texts)), length)
+
+
+def unknown(texts: Sequence[str], tokenizer: tokenizers.Tokenizer) -> list[str]:
+  """The texts of which no token is in the vocabulary."""
+  return [
+    text
+    for text, ids in zip(texts, tokenizer.encode(texts), strict=True)
+    if all(token == tokenizer.unk for token in ids)
+  ]
 
 
 def _buckets(

@@ -285,10 +285,12 @@ def test_a_typed_text_that_is_too_long_is_cut_with_a_warning(tokenizer, caplog):
 
 
 @pytest.mark.parametrize('text', ['', 'nothing known here', '<eos>'])
-def test_a_typed_text_without_a_known_token_is_an_error(tokenizer, text):
-  with pytest.raises(errors.UserError, match='no token of the text') as error:
-    pipeline.batch_of(['w1', text], tokenizer, _LENGTHS)
-  assert repr(text) in str(error.value)
+def test_a_text_without_a_known_token_is_named(tokenizer, text, caplog):
+  assert pipeline.unknown(['w1', text, 'w1 nothing'], tokenizer) == [text]
+  with caplog.at_level(logging.WARNING):
+    batch = pipeline.batch_of([text, 'w1'], tokenizer, _LENGTHS)
+  assert f'no token of {text!r} is in the vocabulary' in caplog.text
+  assert batch.weights.sum(axis=1).min() >= 1
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,7 @@ def test_a_limit_is_spread_over_the_split(tmp_path):
     ('a.tsv', b'x\tgood\ny\t\n', 'a.tsv:2: 2 columns, 1 of them filled'),
     ('a.txt', b'fine\n\xff\xfe bad\n', 'a.txt:2: not UTF-8'),
     ('a.jsonl', b'{"t": "a"}\n{"t": \n', 'a.jsonl:2: not JSON'),
+    ('a.jsonl', b'{"t": "a \\ud83d b"}\n', "a.jsonl:1: field 't' holds half"),
     ('a.jsonl', b'{"t": "a"}\n["a"]\n', 'a.jsonl:2: a JSON list'),
     ('a.jsonl', b'{"t": "a"}\n{"u": "b"}\n', "a.jsonl:2: no field 't'"),
     ('a.jsonl', b'{"t": 3}\n', "a.jsonl:1: field 't' is 3"),
