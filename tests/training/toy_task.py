@@ -167,6 +167,7 @@ def run(
   evaluate=evaluate,
   optimizer=None,
   toy=Toy(),
+  seed=0,
   reset_at=0,
   **changes,
 ):
@@ -179,14 +180,17 @@ def run(
   }
   with workdir_lib.claim(workdir, values, ('training.steps',)):
     return loop.run(
-      task=toy,
-      data=data or Data(),
-      evaluate=evaluate,
-      settings=settings,
-      optimizer_settings=optimizer,
-      seed=0,
-      reset_at=reset_at,
-      workdir=workdir,
+      loop.Run(
+        task=toy,
+        data=data or Data(),
+        evaluate=evaluate,
+        settings=settings,
+        optimizer_settings=optimizer,
+        seed=seed,
+        reset_at=reset_at,
+        workdir=workdir,
+        name='',
+      )
     )
 
 
