@@ -8,6 +8,9 @@ from typing import Any
 from lvdecode import errors
 from lvdecode import settings as settings_lib
 from lvdecode.sweeps import points as points_lib
+from lvdecode.tasks import latent
+from lvdecode.training import loop
+from lvdecode.training import optimizer
 
 # What runs of one program may differ in: numbers that change neither a shape
 # nor what is computed, only by what is multiplied or compared with; and the
@@ -67,6 +70,17 @@ def check(settings: Sequence[settings_lib.Settings]) -> None:
 def numbers(settings: settings_lib.Settings) -> dict[str, float]:
   """The values of `NUMBERS`."""
   return {key: _get(settings, key.split('.')) for key in NUMBERS}
+
+
+def rebuilt(
+  spec: loop.Run, values: Mapping[str, Any]
+) -> tuple[latent.LatentTask, optimizer.OptimizerSettings]:
+  """The task and the optimiser's settings of a run, with other `NUMBERS`."""
+  objective = with_numbers(spec.task.objective, 'objective', values)
+  return (
+    dataclasses.replace(spec.task, objective=objective),
+    with_numbers(spec.optimizer_settings, 'optimizer', values),
+  )
 
 
 def with_numbers(section: Any, prefix: str, values: Mapping[str, Any]) -> Any:

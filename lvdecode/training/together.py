@@ -136,7 +136,8 @@ class _Group:
     )
     self._states = self._place(jax.tree.map(lambda *x: jnp.stack(x), *states))
     for leaf in jax.tree.leaves(states):
-      leaf.delete()  # twice the memory, otherwise
+      if isinstance(leaf, jax.Array):  # restored ones are NumPy's
+        leaf.delete()  # twice the memory, otherwise
     self._numbers = self._place(
       {k: np.float32([own[k] for own in numbers]) for k in numbers[0]}
     )
@@ -154,7 +155,10 @@ class _Group:
     batch = jax.tree.map(lambda *x: np.stack(x), *batches)
     moving = np.array([i in requests for i in range(self._count)])
     self._states, metrics = self._pace.call(
-      self._step, self._states, some, *self._place((batch, moving)),
+      self._step,
+      self._states,
+      some,
+      *self._place((batch, moving)),
       self._numbers,
     )
     return {i: metrics[i] for i in requests}

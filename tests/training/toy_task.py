@@ -88,8 +88,8 @@ class Toy:
 class Data:
   """Batch i is a function of i alone; from grain only the protocol."""
 
-  def __init__(self, bad=(), delay=0.0, batch=BATCH):
-    self.index = 0
+  def __init__(self, bad=(), delay=0.0, batch=BATCH, first=0):
+    self.index = first
     self.bad = bad
     self.delay = delay
     self.batch = batch
