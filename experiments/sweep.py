@@ -287,7 +287,9 @@ def _reason(log: pathlib.Path, code: int, whose: str = '') -> str:
   lines = log.read_text().splitlines() or ['']
   said = [line for line in lines if line.startswith('error: ')] or lines
   own = [line for line in said if line.startswith(f'error: {whose}')] or said
-  return f'{own[-1].removeprefix("error: ").removeprefix(whose)} (exit code {code})'
+  return (
+    f'{own[-1].removeprefix("error: ").removeprefix(whose)} (exit code {code})'
+  )
 
 
 class _Runner:
@@ -375,24 +377,6 @@ class _Runner:
     print(
       f'[{self._ended}/{self._total}] {point.slug}  {row.status}{figures}'
       f'{row.error}  {now - begin:.0f} s  '
-      f'ETA {datetime.timedelta(seconds=round(left))}',
-      flush=True,
-    )
-
-
-def _row(self, point):
-    return _row(self._folder, point)
-
-  def _say(self, job, ended, left):
-    row = self._row(job.point)
-    figures = ''.join(
-      f'  {heading} {row.figures[name]:.2f}'
-      for name, heading in table.FIGURES[:4]
-      if name in row.figures
-    )
-    print(
-      f'[{ended}/{self._total}] {job.point.slug}  {row.status}{figures}'
-      f'{row.error}  {time.perf_counter() - job.begin:.0f} s  '
       f'ETA {datetime.timedelta(seconds=round(left))}',
       flush=True,
     )
