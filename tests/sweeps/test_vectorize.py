@@ -82,7 +82,9 @@ def test_traced_numbers_do_what_those_of_the_settings_do():
     for one, other in zip(found, wanted, strict=True):
       np.testing.assert_allclose(one[i], other, rtol=1e-5, atol=1e-9)
     # Every number does something.
-    changed = [not np.allclose(a, b) for a, b in zip(wanted, before)]
+    changed = [
+      not np.allclose(a, b) for a, b in zip(wanted, before, strict=True)
+    ]
     assert any(changed) == bool(i)
 
 
