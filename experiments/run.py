@@ -107,11 +107,9 @@ def train_together(
       if spec.name not in failed:
         report.save_curves(spec.workdir)
         print(f'workdir  {spec.workdir}')
-  for name, error in failed.items():
-    print(
-      f'error: {name}: {" ".join(str(error).split())}',
-      file=sys.stderr,
-    )
+  for name, reason in failed.items():
+    words = ' '.join(str(reason).split())
+    print(f'error: {name}: {words}', file=sys.stderr)
   if failed:
     sys.exit(2)
 
