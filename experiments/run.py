@@ -3,8 +3,11 @@
 python -m experiments.run --config=configs/quickstart.py --workdir=runs/a
 """
 
+from collections.abc import Iterator, Mapping
+import contextlib
 import json
 import pathlib
+import sys
 import tempfile
 
 from absl import flags
@@ -12,12 +15,15 @@ import jax
 from ml_collections import config_flags
 
 from experiments import command
+from lvdecode import errors
 from lvdecode import restore
 from lvdecode import settings as settings_lib
 from lvdecode.evaluation import collapse
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import split
 from lvdecode.report import curves
+from lvdecode.sweeps import points
+from lvdecode.sweeps import vectorize
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
@@ -25,6 +31,7 @@ from lvdecode.training import loop
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
 from lvdecode.training import progress
+from lvdecode.training import together
 from lvdecode.training import workdir as workdir_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -33,6 +40,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Check everything, print what would run, and stop.'
 )
+_TOGETHER = flags.DEFINE_string(
+  'together',
+  '',
+  'JSON, {folder in --workdir: {key: value}}: such runs in one program.',
+)
 
 # What may differ when a run goes on: where the data lie (their content is
 # compared), and what does not touch the parameters.
@@ -40,7 +52,13 @@ _MAY_CHANGE = ('data.path', 'training.log_every')
 
 
 def main() -> None:
-  settings = settings_lib.from_dict(command.config(_CONFIG.value))
+  config = command.config(_CONFIG.value)
+  if _TOGETHER.value:
+    if _DRY_RUN.value:
+      raise errors.UserError('--dry_run checks one run: leave out --together')
+    train_together(_members(config, _TOGETHER.value), command.workdir())
+    return
+  settings = settings_lib.from_dict(config)
   if _DRY_RUN.value:
     with tempfile.TemporaryDirectory() as folder:
       dry_run(settings, folder)
@@ -54,6 +72,71 @@ def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
   parallel.check_batch(
     settings.pipeline.batch_size, devices, settings.training.accumulate
   )
+  with _opened(settings, workdir, '') as spec:
+    state = loop.run(spec)
+    picture = curves.save_curves(workdir)
+  print(f'workdir  {workdir}\ncurves   {picture}')
+  print(f'also     tensorboard --logdir={workdir}/tensorboard')
+  if int(state.step) < settings.training.steps:
+    print('stopped early: the same command goes on from here')
+
+
+def train_together(
+  members: Mapping[str, settings_lib.Settings], folder: pathlib.Path
+) -> None:
+  """Runs that share a program, each in its own folder of `folder`.
+
+  A member that fails leaves the others alone; it is one line in the end, and
+  the exit code is 2.
+  """
+  vectorize.check(list(members.values()))
+  failed: dict[str, errors.UserError] = {}
+  with contextlib.ExitStack() as stack:
+    runs = []
+    for name, settings in members.items():
+      try:
+        runs.append(stack.enter_context(_opened(settings, folder / name, name)))
+      except errors.UserError as error:
+        failed[name] = error
+    numbers = [vectorize.numbers(members[spec.name]) for spec in runs]
+    if runs:
+      failed |= together.run(
+        runs, numbers, lambda own: vectorize.rebuilt(runs[0], own)
+      )
+    for spec in runs:
+      if spec.name not in failed:
+        curves.save_curves(spec.workdir)
+        print(f'workdir  {spec.workdir}')
+  for name, reason in failed.items():
+    words = ' '.join(str(reason).split())
+    print(f'error: {name}: {words}', file=sys.stderr)
+  if failed:
+    sys.exit(2)
+
+
+def _members(config, text) -> dict[str, settings_lib.Settings]:
+  """Name -> settings, from what --together holds."""
+  try:
+    members = json.loads(text)
+    assert isinstance(members, dict) and members
+    return {
+      name: settings_lib.from_dict(points.overridden(config, keys))
+      for name, keys in members.items()
+    }
+  except errors.UserError:
+    raise
+  except (ValueError, AssertionError, AttributeError) as error:
+    raise errors.UserError(
+      f'--together={text} is not JSON of the form '
+      '{"folder": {"seed": 0}, ...}'
+    ) from error
+
+
+@contextlib.contextmanager
+def _opened(
+  settings: settings_lib.Settings, workdir: pathlib.Path, name: str
+) -> Iterator[loop.Run]:
+  """A run whose folder is held, with its data and its task."""
   cache = workdir / 'data'
   fingerprint = sources.fingerprint(settings.data, cache)
   wanted = settings_lib.to_dict(settings) | {'data_fingerprint': fingerprint}
@@ -66,7 +149,7 @@ def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
     task = settings_lib.build_task(settings, tokenizer)
     data = pipeline.train_batches(corpus, settings.pipeline, settings.seed)
     try:
-      state = loop.run(
+      yield loop.Run(
         task=task,
         data=data,
         evaluate=_evaluation(settings, task, tokenizer, cache),
@@ -75,14 +158,10 @@ def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
         seed=settings.seed,
         reset_at=settings.objective.pretraining_steps,
         workdir=workdir,
+        name=name,
       )
     finally:
       data.close()
-    picture = curves.save_curves(workdir)
-  print(f'workdir  {workdir}\ncurves   {picture}')
-  print(f'also     tensorboard --logdir={workdir}/tensorboard')
-  if int(state.step) < settings.training.steps:
-    print('stopped early: the same command goes on from here')
 
 
 def dry_run(settings: settings_lib.Settings, folder: str) -> None:

@@ -71,10 +71,13 @@ def _texts(model: restore.Model, count: int) -> list[str]:
   """What the user gave, or else the first texts of the test split."""
   if _TEXT.value and _INPUT.value:
     raise errors.UserError('--text and --input exclude each other: give one')
-  if not _TEXT.value and not _INPUT.value:
+  if _TEXT.value:
+    texts = _TEXT.value
+  elif _INPUT.value:
+    texts = files.read_lines(pathlib.Path(_INPUT.value))
+  else:
     cache = model.workdir / 'data'
     return sources.read(model.config.data, 'test', cache).texts[:count]
-  texts = _TEXT.value or files.read_lines(pathlib.Path(_INPUT.value))
   for text in pipeline.unknown(texts, model.tokenizer):
     raise errors.UserError(
       f'no token of the text {text!r} is in the vocabulary: use words of the '

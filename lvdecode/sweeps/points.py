@@ -125,10 +125,16 @@ def describe(value: Any) -> str:
   return f'{value:g}' if isinstance(value, float) else str(value)
 
 
-def _point(base, overrides, varied, short) -> Point:
+def overridden(base: Mapping[str, Any], overrides: Overrides) -> dict:
+  """A copy of nested dictionaries with dotted keys set."""
   tree = copy.deepcopy(dict(base))
   for key, value in overrides.items():
     _set(tree, key, value)
+  return tree
+
+
+def _point(base, overrides, varied, short) -> Point:
+  tree = overridden(base, overrides)
   try:
     settings = settings_lib.from_dict(tree)
   except errors.UserError as error:

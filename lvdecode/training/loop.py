@@ -1,12 +1,11 @@
 """Training from the first step, or the last checkpoint, to the end."""
 
-import collections
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+import contextlib
 import dataclasses
 import functools
 import logging
 import pathlib
-import time
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 
 from lvdecode import errors
 from lvdecode.training import checkpoint
+from lvdecode.training import drive
 from lvdecode.training import interrupt
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
@@ -113,23 +113,11 @@ class Data(Protocol):
   def set_state(self, state: dict[str, Any]) -> None: ...
 
 
-def run(
-  *,
-  task: step_lib.Task,
-  data: Data,
-  evaluate: Evaluate,
-  settings: TrainingSettings,
-  optimizer_settings: optimizer_lib.OptimizerSettings,
-  seed: int,
-  reset_at: int,
-  workdir: pathlib.Path,
-) -> step_lib.TrainState:
-  """Trains, going on from the last checkpoint in `workdir` if there is one.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """All that a run is made of.
 
-  SIGTERM and the first SIGINT end the run after the step it is in, with a
-  checkpoint; the state returned then has a step below `settings.steps`.
-
-  Args:
+  Attributes:
     task: the model and its loss.
     data: moved to the checkpoint's position when resuming.
     evaluate: parameters (their running average where there is one) on one
@@ -139,6 +127,25 @@ def run(
     seed: of parameters and noise.
     reset_at: the step before which the decoder begins anew; 0 for none.
     workdir: a folder held by `workdir.claim`.
+    name: what its lines begin with, among others; '' for a run on its own.
+  """
+
+  task: step_lib.Task
+  data: Data
+  evaluate: Evaluate
+  settings: TrainingSettings
+  optimizer_settings: optimizer_lib.OptimizerSettings
+  seed: int
+  reset_at: int
+  workdir: pathlib.Path
+  name: str
+
+
+def run(spec: Run) -> step_lib.TrainState:
+  """Trains, going on from the last checkpoint in its folder if there is one.
+
+  SIGTERM and the first SIGINT end the run after the step it is in, with a
+  checkpoint; the state returned then has a step below `settings.steps`.
 
   Returns:
     The last state, on the devices.
@@ -148,144 +155,149 @@ def run(
       checkpoint that is damaged or of another model, a full disk, or
       `max_skipped` steps without a finite gradient.
   """
-  shapes = jax.eval_shape(task.init, jax.random.key(seed))
-  optimizer = optimizer_lib.make(optimizer_settings, settings.steps, shapes)
-  logging.info(
-    'parameters:\n%s', progress.parameter_table(shapes, optimizer.trainable)
+  with opened(spec) as (trainer, state), interrupt.Interrupt() as stop:
+    log_parameters(trainer, state)
+    steps = drive.Steps(
+      spec.task,
+      trainer.optimizer,
+      accumulate=spec.settings.accumulate,
+      ema=spec.settings.ema,
+      kind=spec.settings.parallel,
+      apart=spec.settings.encoder_updates > 1,
+      state=state,
+    )
+    del state  # the first step gives it away
+    requests = trainer.train(stop, steps.read)
+    request = drive.next_request(requests, None)
+    while request is not None:
+      request = drive.next_request(requests, steps.take(request))
+    return steps.state
+
+
+@contextlib.contextmanager
+def opened(spec: Run) -> Iterator[tuple['Trainer', step_lib.TrainState]]:
+  """A run with its files open, and the state that it begins with."""
+  settings = spec.settings
+  shapes = jax.eval_shape(spec.task.init, jax.random.key(spec.seed))
+  optimizer = optimizer_lib.make(
+    spec.optimizer_settings, settings.steps, shapes
   )
   initial = functools.partial(
-    step_lib.init_state, task, optimizer.tx, seed, settings.ema
+    step_lib.init_state, spec.task, optimizer.tx, spec.seed, settings.ema
   )
   tally = tally_lib.Tally(settings.max_skipped)
   aggressive = parts.Aggressive(settings.encoder_updates)
   with checkpoint.Checkpoints(
-    workdir,
+    spec.workdir,
     keep=settings.keep,
     keep_period=settings.keep_period,
     best_metric=settings.best_metric,
   ) as checkpoints:
-    state = _start(checkpoints, initial, data, tally, aggressive)
+    state = _start(spec, checkpoints, initial, tally, aggressive)
+    step = int(state.step)
     with (
-      progress.Writer(workdir, int(state.step)) as writer,
-      progress.Display(int(state.step), settings.steps) as display,
-      interrupt.Interrupt() as stop,
+      progress.Writer(spec.workdir, step) as writer,
+      progress.Display(step, settings.steps, spec.name) as display,
     ):
-      trainer = _Trainer(
-        task=task,
-        data=data,
-        evaluate=evaluate,
-        settings=settings,
+      trainer = Trainer(
+        spec=spec,
         optimizer=optimizer,
-        reset_at=reset_at,
         aggressive=aggressive,
         checkpoints=checkpoints,
         writer=writer,
         display=display,
-        state=state,
         tally=tally,
+        step=step,
       )
-      trainer.train(stop)
-  return trainer.state
+      yield trainer, state
+
+
+def log_parameters(trainer: 'Trainer', state: step_lib.TrainState) -> None:
+  """Logs what is trained."""
+  table = progress.parameter_table(state.params, trainer.optimizer.trainable)
+  logging.info('parameters:\n%s', table)
 
 
 def _start(
-  checkpoints, initial, data, tally, aggressive
+  spec, checkpoints, initial, tally, aggressive
 ) -> step_lib.TrainState:
   """The last checkpoint's state, or the initial one."""
   if not checkpoints.steps():
     return initial()
   # Shapes are enough: the initial parameters need not exist.
   state, loop = checkpoints.restore(jax.eval_shape(initial))
-  data.set_state(loop['data'])
+  spec.data.set_state(loop['data'])
   tally.set_state(loop['tally'])
   aggressive.set_state(loop['aggressive'])
-  logging.info('going on from the checkpoint of step %d', state.step)
+  logging.info(
+    '%sgoing on from the checkpoint of step %d', _prefix(spec), state.step
+  )
   return state
 
 
-class _Trainer:
-  """A run in progress: the step count on the host and what hangs on it."""
+def _prefix(spec: Run) -> str:
+  return f'{spec.name}: ' if spec.name else ''
+
+
+class Trainer:
+  """A run in progress: the step count on the host and what hangs on it.
+
+  It has no state and takes no step: whoever drives it does.
+  """
 
   def __init__(
     self,
     *,
-    task: step_lib.Task,
-    data: Data,
-    evaluate: Evaluate,
-    settings: TrainingSettings,
+    spec: Run,
     optimizer: optimizer_lib.Optimizer,
-    reset_at: int,
     aggressive: parts.Aggressive,
     checkpoints: checkpoint.Checkpoints,
     writer: progress.Writer,
     display: progress.Display,
-    state: step_lib.TrainState,
     tally: tally_lib.Tally,
+    step: int,
   ):
-    self._data = data
-    self._evaluate = evaluate
-    self._settings = settings
-    self._optimizer = optimizer
+    self.optimizer = optimizer
+    self._spec = spec
+    self._settings = spec.settings
     self._checkpoints = checkpoints
     self._writer = writer
     self._display = display
     self._tally = tally
     self._aggressive = aggressive
-    self._devices = parallel.make(settings.parallel)
-
-    self._reset_at = reset_at
-    self._reset = jax.jit(
-      functools.partial(parts.reset, task=task, optimizer=optimizer)
-    )
-
-    def step(moving):
-      one = functools.partial(
-        step_lib.train_step,
-        loss_fn=task.loss,
-        next_carry=task.next_carry,
-        tx=optimizer.tx,
-        trainable=optimizer.trainable,
-        moving=moving,
-        axis_name=self._devices.axis_name,
-        accumulate=settings.accumulate,
-        ema=settings.ema,
-      )
-      return self._devices.compile(one)
-
-    self._train_step = step(optimizer.trainable)
-    self._encoder_step = self._train_step
-    if aggressive.on:
-      self._encoder_step = step(
-        parts.of(task.part, optimizer.trainable, 'encoder')
-      )
-    self._step = int(state.step)
-    self.state = self._devices.place(state)
-    self._compiled: set[tuple] = set()
-    self._running: collections.deque = collections.deque()
+    self._step = step
+    self._seen: set[tuple] = set()
     self._clock = progress.Clock()
-    # Simulated devices deadlock when two steps are under way on few cores.
-    simulated = jax.default_backend() == 'cpu' and self._devices.count > 1
-    self._ahead = 1 if simulated else 2
 
-  def train(self, stop: interrupt.Interrupt) -> None:
+  def train(
+    self,
+    stop: interrupt.Interrupt,
+    read: Callable[[], step_lib.TrainState],
+  ) -> Generator[drive.Request, step_lib.Metrics, None]:
+    """Trains to the end, or until `stop`: yields steps, is sent metrics.
+
+    `read` gives the state after the last one on one device; as with
+    `Evaluate`, it is gone after the next.
+    """
     settings = self._settings
     saved = self._step
     while self._step < settings.steps and not stop.requested:
-      self._advance()
+      yield from self._advance()
       if self._due(settings.log_every):
         self._report()
       figures: Mapping[str, float] = {}
       if self._due(settings.evaluate_every):
-        figures = self._evaluated()
+        figures = self._evaluated(read())
       if self._due(settings.checkpoint_every):
-        self._save(figures)
+        self._save(read(), figures)
         saved = self._step
     if saved < self._step:
-      self._save({})
+      self._save(read(), {})
     if self._step < settings.steps:
       logging.warning(
-        'stopped at step %d of %d, checkpoint written: start the same command '
-        'again to go on',
+        '%sstopped at step %d of %d, checkpoint written: start the same '
+        'command again to go on',
+        _prefix(self._spec),
         self._step,
         settings.steps,
       )
@@ -295,42 +307,30 @@ class _Trainer:
       return True
     return every > 0 and self._step % every == 0
 
-  def _advance(self) -> None:
+  def _advance(self) -> Generator[drive.Request, step_lib.Metrics, None]:
     # While the device works on the steps before.
     try:
-      batch = next(self._data)
+      batch = next(self._spec.data)
     except StopIteration as error:
       raise errors.UserError(
         f'the training data ended after {self._step} of '
         f'{self._settings.steps} steps: repeat it without end'
       ) from error
-    if 0 < self._step == self._reset_at:
+    anew = 0 < self._step == self._spec.reset_at
+    if anew:
       # A checkpoint of this step is from before it.
       logging.info('the decoder begins anew at step %d', self._step)
-      self.state = self._devices.place(self._reset(self.state))
-    shapes = tuple(x.shape for x in jax.tree.leaves(batch))
     alone = self._aggressive.encoder_alone(self._step)
-    first = (alone, shapes) not in self._compiled
-    if first:
-      self._compiled.add((alone, shapes))
-      parallel.check_batch(
-        shapes[0][0], self._devices.count, self._settings.accumulate
-      )
-      logging.info('compiling the training step for batch %s', shapes)
+    program = (alone, drive.batch_shapes(batch))
+    first = program not in self._seen
+    if first:  # its time is the compiler's
+      self._seen.add(program)
       self._clock.pause()
-    while len(self._running) >= self._ahead:
-      jax.block_until_ready(self._running.popleft())
-    begin = time.perf_counter()
-    step = self._encoder_step if alone else self._train_step
-    self.state, metrics = step(self.state, self._devices.shard(batch))
-    self._running.append(metrics)
+    metrics = yield drive.Request(self._step, batch, alone, anew)
     self._tally.add(metrics)
     self._step += 1
     self._display.advance(self._step)
     if first:
-      jax.block_until_ready(metrics)
-      seconds = time.perf_counter() - begin
-      logging.info('compiled and took the first step in %.1f s', seconds)
       self._clock.start()
     else:
       self._clock.count(float(np.sum(batch.weights)))
@@ -341,7 +341,7 @@ class _Trainer:
     speed, step_seconds = self._clock.lap()
     left = (self._settings.steps - self._step) * step_seconds
     figures['learning_rate'] = float(
-      self._optimizer.learning_rate(self._step - 1)
+      self.optimizer.learning_rate(self._step - 1)
     )
     self._display.show(
       progress.line(self._step, self._settings.steps, figures, speed, left)
@@ -352,11 +352,10 @@ class _Trainer:
     )
     self._clock.start()
 
-  def _evaluated(self) -> Mapping[str, float]:
+  def _evaluated(self, state: step_lib.TrainState) -> Mapping[str, float]:
     self._clock.pause()
-    average = self.state.ema
-    params = self.state.params if average is None else average
-    figures = self._evaluate(self._devices.gather(params))
+    params = state.params if state.ema is None else state.ema
+    figures = self._spec.evaluate(params)
     best = self._settings.best_metric
     if best and best not in figures:
       raise errors.UserError(
@@ -368,22 +367,25 @@ class _Trainer:
       self._step, {f'evaluate/{name}': v for name, v in figures.items()}
     )
     logging.info(
-      'step %d evaluation: %s',
+      '%sstep %d evaluation: %s',
+      _prefix(self._spec),
       self._step,
       '  '.join(f'{name} {v:.4g}' for name, v in figures.items()),
     )
     self._clock.start()
     return figures
 
-  def _save(self, figures: Mapping[str, float]) -> None:
+  def _save(
+    self, state: step_lib.TrainState, figures: Mapping[str, float]
+  ) -> None:
     self._tally.read()
     self._clock.pause()
     # Lines first: a checkpoint promises that those up to it are there.
     self._writer.flush()
     loop = {
-      'data': self._data.get_state(),
+      'data': self._spec.data.get_state(),
       'tally': self._tally.get_state(),
       'aggressive': self._aggressive.get_state(),
     }
-    self._checkpoints.save(self._devices.gather(self.state), loop, figures)
+    self._checkpoints.save(state, loop, figures)
     self._clock.start()

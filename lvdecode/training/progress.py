@@ -189,12 +189,16 @@ def line(
 
 
 class Display:
-  """The newest line: kept in place on a terminal, logged elsewhere."""
+  """The newest line: kept in place on a terminal, logged elsewhere.
 
-  def __init__(self, step: int, steps: int):
+  A terminal has one such place: a run with a name, one of many, is logged.
+  """
+
+  def __init__(self, step: int, steps: int, name: str):
     console = rich.console.Console(stderr=True)
+    self._prefix = f'{name}: ' if name else ''
     self._bar = None
-    if console.is_terminal:
+    if console.is_terminal and not name:
       self._bar = rich.progress.Progress(
         rich.progress.BarColumn(bar_width=20),
         rich.progress.TextColumn('{task.description}'),
@@ -222,4 +226,4 @@ class Display:
     if self._bar is not None:
       self._bar.update(self._task, description=text)
     else:
-      logging.info('%s', text)
+      logging.info('%s%s', self._prefix, text)

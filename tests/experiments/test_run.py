@@ -1,4 +1,4 @@
-"""A whole run in this process, on one device and on eight."""
+"""Whole runs in this process, on one device, on eight, and together."""
 
 import json
 import shutil
@@ -76,3 +76,34 @@ def test_one_device_and_eight_end_in_the_same_parameters(tmp_path):
   # devices by a thousandth of that.
   for one, many in zip(start, jax.tree.leaves(params['pmap']), strict=True):
     np.testing.assert_allclose(one, many, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_runs_trained_together_end_as_one_by_one(tmp_path):
+  """Under dropout, with other seeds, rates and weights of the KL."""
+  members = {}
+  for i, name in enumerate(('first', 'second')):
+    config = base.get_config('quick')
+    config.seed = i
+    config.optimizer.learning_rate = 1e-3 * (1 + i)
+    config.objective.beta.end = 1 - 0.5 * i
+    config.objective.beta.duration = '6 steps'
+    config.objective.word_dropout = 0.2
+    config.model.decoder.dropout = 0.1
+    config.model.encoder.dropout = 0.1
+    config.training.parallel = 'jit'
+    config.training.steps = 6
+    config.training.evaluate_every = 6
+    config.training.checkpoint_every = 6
+    members[name] = settings.from_dict(config.to_dict())
+  run.train_together(members, tmp_path / 'together')
+  for name, own in members.items():
+    run.train(own, tmp_path / 'alone' / name)
+    alone = lvdecode.load(tmp_path / 'alone' / name).params
+    group = lvdecode.load(tmp_path / 'together' / name).params
+    pairs = zip(jax.tree.leaves(alone), jax.tree.leaves(group), strict=True)
+    for one, other in pairs:
+      np.testing.assert_allclose(one, other, atol=1e-5)
+    files = {path.name for path in (tmp_path / 'alone' / name).iterdir()}
+    there = {path.name for path in (tmp_path / 'together' / name).iterdir()}
+    assert files == there

@@ -24,6 +24,7 @@ def get_config(arg=''):
   c.objective.beta.duration = '50 %'
   c.optimizer.warmup_steps = 2
   c.evaluation.texts = 16
+  c.model.decoder.dropout = 0.1
   return base.variants(c, arg, {'broken': lambda c: None})
 
 
@@ -165,12 +166,55 @@ def test_commands_for_a_cluster_make_the_same_table(whole, tmp_path):
   assert ',open,' in rows[1]
 
 
+def alike(folder, other):
+  """Whether two tables hold the same figures to rounding."""
+  lines = [table(f).splitlines() for f in (folder, other)]
+  for one, two in zip(*lines, strict=True):
+    for left, right in zip(one.split(','), two.split(','), strict=True):
+      try:
+        assert float(left) == pytest.approx(float(right), rel=1e-3, abs=1e-3)
+      except ValueError:
+        assert left == right
+
+
+@pytest.mark.slow
+def test_points_trained_together_make_the_same_table(whole, tmp_path):
+  process = start(tmp_path, '--vectorize=2')
+  wait_for_checkpoint(process, tmp_path)
+  process.kill()
+  process.communicate(timeout=100)
+  code, out, error = finish(tmp_path, '--vectorize=2')
+  assert code == 0, error
+  assert '[2/2]' in out
+  alike(tmp_path, whole[0])
+
+
+@pytest.mark.slow
+def test_a_cluster_s_line_trains_points_together(whole, tmp_path):
+  code, out, error = finish(tmp_path, '--print_commands', '--vectorize=2')
+  assert code == 0, error
+  (line,) = out.splitlines()
+  environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
+  line = line.replace('python ', f'{sys.executable} ')
+  subprocess.run(
+    line, shell=True, check=True, cwd=ROOT, env=environment, timeout=300
+  )
+  code, _, error = finish(tmp_path, '--collect')
+  assert code == 0, error
+  alike(tmp_path, whole[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'flags, config, words',
   [
     (['--only=nobody'], '', '--only=nobody matches none of 2 points'),
     (['--samples=0'], '', '--samples'),
+    (
+      ['--vectorize=2', '--config.training.encoder_updates=2'],
+      '',
+      'training.encoder_updates = 2',
+    ),
     ([], ':other', 'other'),
   ],
 )

@@ -116,7 +116,7 @@ def test_clock_leaves_pauses_out(monkeypatch):
 
 def test_without_a_terminal_the_line_is_logged(caplog):
   with caplog.at_level(logging.INFO):
-    with progress.Display(0, 10) as display:
+    with progress.Display(0, 10, '') as display:
       display.advance(1)
       display.show('step 1/10')
   assert caplog.messages == ['step 1/10']
@@ -126,7 +126,7 @@ def test_on_a_terminal_the_line_is_kept_in_place(monkeypatch, capsys, caplog):
   monkeypatch.setenv('FORCE_COLOR', '1')
   monkeypatch.setenv('TERM', 'xterm')
   with caplog.at_level(logging.INFO):
-    with progress.Display(0, 10) as display:
+    with progress.Display(0, 10, '') as display:
       display.advance(1)
       display.show('step 1/10  loss 3')
   assert caplog.messages == []

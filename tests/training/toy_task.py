@@ -88,8 +88,8 @@ class Toy:
 class Data:
   """Batch i is a function of i alone; from grain only the protocol."""
 
-  def __init__(self, bad=(), delay=0.0, batch=BATCH):
-    self.index = 0
+  def __init__(self, bad=(), delay=0.0, batch=BATCH, first=0):
+    self.index = first
     self.bad = bad
     self.delay = delay
     self.batch = batch
@@ -167,6 +167,7 @@ def run(
   evaluate=evaluate,
   optimizer=None,
   toy=Toy(),
+  seed=0,
   reset_at=0,
   **changes,
 ):
@@ -179,14 +180,17 @@ def run(
   }
   with workdir_lib.claim(workdir, values, ('training.steps',)):
     return loop.run(
-      task=toy,
-      data=data or Data(),
-      evaluate=evaluate,
-      settings=settings,
-      optimizer_settings=optimizer,
-      seed=0,
-      reset_at=reset_at,
-      workdir=workdir,
+      loop.Run(
+        task=toy,
+        data=data or Data(),
+        evaluate=evaluate,
+        settings=settings,
+        optimizer_settings=optimizer,
+        seed=seed,
+        reset_at=reset_at,
+        workdir=workdir,
+        name='',
+      )
     )
 
 
