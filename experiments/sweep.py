@@ -9,18 +9,12 @@ the next call. Points run one after the other, or --parallel at a time; those
 that differ in numbers alone are trained --vectorize at a time in one program.
 """
 
-import collections
-from collections.abc import Iterator, Sequence
-import datetime
+from collections.abc import Sequence
 import importlib.util
-import json
 import os
 import pathlib
 import shlex
-import signal
-import subprocess
 import sys
-import time
 
 from absl import flags
 from ml_collections import config_flags
@@ -28,6 +22,7 @@ from rich import console as rich_console
 from rich import markdown as rich_markdown
 
 from experiments import command
+from experiments import jobs
 from lvdecode import errors
 from lvdecode.report import comparisons
 from lvdecode.sweeps import points as points_lib
@@ -60,8 +55,6 @@ _SAMPLES = flags.DEFINE_integer(
 _TEXTS = flags.DEFINE_integer(
   'texts', 0, 'Texts of the split that are evaluated; 0 for all.'
 )
-_LOG = 'output.log'  # in a point's folder
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> None:
@@ -81,17 +74,31 @@ def main() -> None:
       print(point.name)
     return
   folder = command.workdir()
+  plan = jobs.Plan(
+    folder=folder,
+    config=config_flags.get_config_filename(flags.FLAGS['config']),
+    overrides=config_flags.get_override_values(flags.FLAGS['config']),
+    split=_SPLIT.value,
+    samples=_SAMPLES.value,
+    texts=_TEXTS.value,
+  )
   if _PRINT.value:
     for chunk in vectorize.chunks(points, _VECTORIZE.value):
-      print(_line(folder, chunk))
+      print(_line(plan, chunk))
     return
   workdir_lib.make(folder)
   with workdir_lib.locked(folder):
     _prepare(folder, points)
     code = 0
     if not _COLLECT.value:
-      code = _Runner(folder, points, everything).run()
-    rows = _collect(folder, everything)
+      code = jobs.Runner(
+        plan,
+        points,
+        parallel=_PARALLEL.value,
+        vectorize=_VECTORIZE.value,
+        ended=lambda: _collect(plan, everything),
+      ).run()
+    rows = _collect(plan, everything)
   text = (folder / 'table.md').read_text()
   rich_console.Console().print(rich_markdown.Markdown(text))
   print(f'table     {folder}/table.md, {folder}/table.csv')
@@ -128,277 +135,21 @@ def _prepare(folder: pathlib.Path, points: Sequence[points_lib.Point]) -> None:
     sources.read(data, _SPLIT.value, folder)
 
 
-def _line(folder: pathlib.Path, chunk: Sequence[points_lib.Point]) -> str:
+def _line(plan: jobs.Plan, chunk: Sequence[points_lib.Point]) -> str:
   """A shell's line that trains and evaluates points."""
-  evaluations = [_evaluation(folder, point, 'python') for point in chunk]
-  commands = [_training(folder, chunk, 'python'), *evaluations]
+  evaluations = [plan.evaluation(point, 'python') for point in chunk]
+  commands = [plan.training(chunk, 'python'), *evaluations]
   # One that fails leaves the others alone.
   return (' && ' if len(chunk) == 1 else '; ').join(map(shlex.join, commands))
 
 
-def _training(
-  folder: pathlib.Path, chunk: Sequence[points_lib.Point], python: str
-) -> list[str]:
-  """What trains a point, or several in one program."""
-  first = chunk[0]
-  given = config_flags.get_override_values(flags.FLAGS['config'])
-  settings = [
-    f'--config.{key}={value}'
-    for key, value in (given | first.overrides).items()
-  ]
-  config = config_flags.get_config_filename(flags.FLAGS['config'])
-  command_line = [
-    python,
-    '-m',
-    'experiments.run',
-    f'--config={config}',
-    *settings,
-  ]
-  if len(chunk) == 1:
-    return [*command_line, f'--workdir={folder / first.name}']
-  members = json.dumps(vectorize.differences(chunk))
-  return [*command_line, f'--workdir={folder}', f'--together={members}']
-
-
-def _evaluation(
-  folder: pathlib.Path, point: points_lib.Point, python: str
-) -> list[str]:
-  return [
-    python,
-    '-m',
-    'experiments.evaluate',
-    f'--workdir={folder / point.name}',
-    f'--split={_SPLIT.value}',
-    f'--samples={_SAMPLES.value}',
-    *([f'--texts={_TEXTS.value}'] if _TEXTS.value else []),
-  ]
-
-
-class _Process:
-  """A command under way, whose words are appended to a file."""
-
-  def __init__(self, words, log, cores):
-    ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)  # a child has its parent's cores
-    try:
-      with log.open('a') as file:
-        self._process = subprocess.Popen(
-          words,
-          stdout=file,
-          stderr=subprocess.STDOUT,
-          stdin=subprocess.DEVNULL,
-          start_new_session=True,
-          env=os.environ | {command.PARENT: str(os.getpid())},
-        )
-    finally:
-      os.sched_setaffinity(0, ours)
-
-  def poll(self) -> int | None:
-    """The exit code; None while it runs."""
-    return self._process.poll()
-
-  def stop(self) -> None:
-    """Lets a run write its checkpoint and end."""
-    self._process.send_signal(signal.SIGTERM)
-    self._process.wait()
-
-
-class _Job:
-  """A point under way: first its training, then its evaluation."""
-
-  def __init__(self, folder, point, cores):
-    self.point = point
-    self.begin = time.perf_counter()
-    self._folder = folder
-    self._home = _cleared(folder, point)
-    self._cores = cores
-    self._left = collections.deque([_evaluation(folder, point, sys.executable)])
-    if not table.trained(folder, point):
-      self._left.appendleft(_training(folder, [point], sys.executable))
-    self._process = self._start()
-
-  def ended(self) -> bool:
-    """Whether nothing is left to do; an error is on disk then."""
-    code = self._process.poll()
-    if code is None:
-      return False
-    if code:
-      _fail(self._home, _reason(self._home / _LOG, code))
-    elif not table.trained(self._folder, self.point):
-      _fail(self._home, 'the run stopped before its last step')
-    elif self._left:
-      self._process = self._start()
-      return False
-    return True
-
-  def stop(self) -> None:
-    self._process.stop()
-
-  def _start(self):
-    return _Process(self._left.popleft(), self._home / _LOG, self._cores)
-
-
-class _Group:
-  """The training of several points in one program."""
-
-  def __init__(self, folder, points, cores):
-    self.points = points
-    self.begin = time.perf_counter()
-    self._folder = folder
-    homes = [_cleared(folder, point) for point in points]
-    self._log = homes[0] / _LOG
-    for home in homes[1:]:
-      with (home / _LOG).open('a') as file:
-        file.write(f'trained together with others: see {self._log}\n')
-    words = _training(folder, points, sys.executable)
-    self._process = _Process(words, self._log, cores)
-
-  def ended(self) -> bool:
-    """Whether all are trained; those that are not have an error on disk."""
-    code = self._process.poll()
-    if code is None:
-      return False
-    for point in self.points:
-      if not table.trained(self._folder, point):
-        reason = 'the run stopped before its last step'
-        if code:
-          reason = _reason(self._log, code, f'{point.name}: ')
-        _fail(self._folder / point.name, reason)
-    return True
-
-  def stop(self) -> None:
-    self._process.stop()
-
-
-def _cleared(folder: pathlib.Path, point: points_lib.Point) -> pathlib.Path:
-  """The folder of a point, without the error of another time."""
-  home = folder / point.name
-  home.mkdir(exist_ok=True)
-  (home / table.ERROR).unlink(missing_ok=True)
-  return home
-
-
-def _fail(home: pathlib.Path, reason: str) -> None:
-  workdir_lib.write_text(home / table.ERROR, reason + '\n')
-
-
-def _reason(log: pathlib.Path, code: int, whose: str = '') -> str:
-  """Why a command ended with this code: its last error, or its last line."""
-  lines = log.read_text().splitlines() or ['']
-  said = [line for line in lines if line.startswith('error: ')] or lines
-  own = [line for line in said if line.startswith(f'error: {whose}')] or said
-  return (
-    f'{own[-1].removeprefix("error: ").removeprefix(whose)} (exit code {code})'
-  )
-
-
-class _Runner:
-  """Works off the points, so many at a time."""
-
-  def __init__(self, folder, points, everything):
-    self._folder = folder
-    self._everything = everything
-    left = [point for point in points if self._row(point).status != 'done']
-    self._open = collections.deque(self._chunks(left))
-    self._total = len(left)
-    print(f'{len(points) - self._total} of {len(points)} points are done')
-    self._slots = collections.deque(_slots(_PARALLEL.value))
-    self._ended = 0
-    self._begin = time.perf_counter()
-    self._signal = 0
-
-  def run(self) -> int:
-    """0, or 128 + the signal that ended it."""
-    for number in _SIGNALS:
-      signal.signal(number, self._note)
-    jobs: list[tuple[_Job | _Group, set[int]]] = []
-    while (self._open or jobs) and not self._signal:
-      while self._open and self._slots:
-        cores = self._slots.popleft()
-        jobs.append((self._job(self._open.popleft(), cores), cores))
-      for job, cores in list(jobs):
-        if job.ended():
-          jobs.remove((job, cores))
-          self._slots.append(cores)
-          self._end(job)
-          _collect(self._folder, self._everything)
-      time.sleep(0.2)
-    for job, _ in jobs:
-      job.stop()
-    if self._signal:
-      print('stopped: the same command goes on from here')
-      return 128 + self._signal
-    return 0
-
-  def _chunks(self, points):
-    """Points that are trained together; what is trained is on its own."""
-    trained = [point for point in points if table.trained(self._folder, point)]
-    rest = [point for point in points if point not in trained]
-    return [
-      *([point] for point in trained),
-      *vectorize.chunks(rest, _VECTORIZE.value),
-    ]
-
-  def _job(self, chunk, cores) -> '_Job | _Group':
-    if len(chunk) == 1:
-      return _Job(self._folder, chunk[0], cores)
-    return _Group(self._folder, chunk, cores)
-
-  def _end(self, job) -> None:
-    if isinstance(job, _Job):
-      self._say(job.point, job.begin)
-      return
-    seconds = time.perf_counter() - job.begin
-    print(f'trained {len(job.points)} together  {seconds:.0f} s', flush=True)
-    trained = [p for p in job.points if table.trained(self._folder, p)]
-    for point in job.points:
-      if point not in trained:
-        self._say(point, job.begin)
-    # Only their evaluation is left; before all others.
-    self._open.extendleft([point] for point in reversed(trained))
-
-  def _note(self, number, frame):
-    del frame
-    self._signal = number
-
-  def _row(self, point):
-    return _row(self._folder, point)
-
-  def _say(self, point, begin):
-    self._ended += 1
-    now = time.perf_counter()
-    left = (now - self._begin) / self._ended * (self._total - self._ended)
-    row = self._row(point)
-    figures = ''.join(
-      f'  {heading} {row.figures[name]:.2f}'
-      for name, heading in table.FIGURES[:4]
-      if name in row.figures
-    )
-    print(
-      f'[{self._ended}/{self._total}] {point.slug}  {row.status}{figures}'
-      f'{row.error}  {now - begin:.0f} s  '
-      f'ETA {datetime.timedelta(seconds=round(left))}',
-      flush=True,
-    )
-
-
-def _row(folder: pathlib.Path, point: points_lib.Point) -> table.Row:
-  return table.read(folder, point, _SPLIT.value, _SAMPLES.value)
-
-
-def _slots(parallel: int) -> Iterator[set[int]]:
-  """The cores of each of the runs that go at a time."""
-  cores = sorted(os.sched_getaffinity(0))
-  for slot in range(parallel):
-    yield set(cores[slot::parallel] or cores)
-
-
 def _collect(
-  folder: pathlib.Path, points: Sequence[points_lib.Point]
+  plan: jobs.Plan, points: Sequence[points_lib.Point]
 ) -> list[table.Row]:
   """Writes table.csv, table.md and the pictures of what is done."""
-  rows = [_row(folder, point) for point in points]
-  text = table.to_markdown(rows, _SPLIT.value, _SAMPLES.value)
+  folder = plan.folder
+  rows = [plan.row(point) for point in points]
+  text = table.to_markdown(rows, plan.split, plan.samples)
   workdir_lib.write_text(folder / 'table.md', text)
   workdir_lib.write_text(folder / 'table.csv', table.to_csv(rows))
   if any(row.status == 'done' for row in rows):
