@@ -13,6 +13,7 @@ import time
 from typing import Any, NamedTuple
 
 from absl import flags
+import numpy as np
 from rich import console as rich_console
 
 from experiments import command
@@ -96,23 +97,28 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
   path = provenance.folder(workdir) / f'{_SPLIT.value}.json'
   data, split = _split(model)
   found = _measured_before(model, split, path)
-  names = measures.applicable(_names(), model, data)
+  names = measures.applicable(_names(), model, data, _SPLIT.value)
   missing = [name for name in names if name not in found]
-  new, seconds = _measure(model, data, split, missing)
+  new, seconds, mistake = _measure(model, data, split, missing)
   found |= new
   title = f'{workdir.name}, step {model.step:,}, {_SPLIT.value} split'
-  console = rich_console.Console()
   written = {name: dataclasses.asdict(new[name]) for name in new}
   if set(_HEADLINE) <= set(found):
     report = figures.compose(split, *(found[name] for name in _HEADLINE))
-    console.print(figures.to_table(report, title))
     written = {'figures': report.to_dict()} | written
     found['figures'] = report
+  samples = found['likelihood'].samples if 'likelihood' in found else None
+  # Before anything is shown: what took hours is not lost to a mishap.
+  provenance.write(path, _origin(model, split, samples), written, seconds)
+  # The texts of the data are no markup.
+  console = rich_console.Console(markup=False, emoji=False)
+  if 'figures' in found:
+    console.print(figures.to_table(found['figures'], title))
   for name, section in new.items():
     console.print(measures.SECTIONS[name].to_table(section, f'{title}: {name}'))
-  samples = found['likelihood'].samples if 'likelihood' in found else None
-  provenance.write(path, _origin(model, split, samples), written, seconds)
   print(f'{sum(seconds.values()):.0f} s; written to {path}')
+  if mistake is not None:
+    raise mistake
   return Evaluated(model, data, provenance.read(path), found)
 
 
@@ -123,6 +129,7 @@ def _origin(
     model.workdir,
     split=_SPLIT.value,
     texts=split.count,
+    asked_texts=_TEXTS.value,
     step=model.step,
     batch_size=split.batch_size,
     samples=samples,
@@ -188,10 +195,13 @@ def _split(model: restore.Model) -> tuple[sources.Texts, split_lib.Split]:
   data = sources.spread(
     sources.read(settings.data, _SPLIT.value, cache), _TEXTS.value
   )
+  corpus = pipeline.tokenize(data.texts, model.tokenizer, settings.pipeline)
+  # Texts that are dropped as too long are dropped from every figure.
+  data = sources.take(data, corpus.rows)
   return data, split_lib.Split(
     task=model.task,
     params=model.params,
-    corpus=pipeline.tokenize(data.texts, model.tokenizer, settings.pipeline),
+    corpus=corpus,
     batch_size=_BATCH.value,
     lengths=settings.pipeline.lengths,
     seed=command.SEED.value,
@@ -203,22 +213,38 @@ def _measure(
   data: sources.Texts,
   split: split_lib.Split,
   names: list[str],
-) -> tuple[dict[str, Any], dict[str, float]]:
-  """Each section, and how long it took, in seconds."""
-  found, seconds = {}, {}
+) -> tuple[dict[str, Any], dict[str, float], errors.UserError | None]:
+  """Each section, how long it took in seconds, and what ended the work.
+
+  A section that finds the data wanting ends it if it was asked for by name, and
+  is left out if all were.
+  """
+  found: dict[str, Any] = {}
+  seconds: dict[str, float] = {}
   begin = time.perf_counter()
   logging.info('encoding %s texts', f'{split.count:,}')
   split.sample  # noqa: B018  (all sections start from it)
   seconds['one_sample'] = round(time.perf_counter() - begin, 1)
+  if not np.isfinite(split.sample.nll + split.sample.kl.sum(axis=1)).all():
+    raise errors.UserError(
+      f'{model.workdir}, step {model.step}: the model gives figures that are '
+      'not finite: choose an earlier checkpoint by --step'
+    )
   for name in names:
     begin = time.perf_counter()
     with command.Progress(name, split.count) as progress:
       asked = measures.Asked(
         model, split, data, _SAMPLES.value, progress.advance
       )
-      found[name] = measures.SECTIONS[name].measure(asked)
+      try:
+        found[name] = measures.SECTIONS[name].measure(asked)
+      except errors.UserError as error:
+        if 'all' not in _names():
+          return found, seconds, error
+        logging.info('without %s: %s', name, error)
+        continue
     seconds[name] = round(time.perf_counter() - begin, 1)
-  return found, seconds
+  return found, seconds, None
 
 
 if __name__ == '__main__':

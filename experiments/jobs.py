@@ -48,7 +48,8 @@ class Plan(NamedTuple):
     first = chunk[0]
     words = [python, '-m', 'experiments.run', f'--config={self.config}']
     for key, value in (self.overrides | first.overrides).items():
-      words.append(f'--config.{key}={value}')
+      if value is not None:  # the config's own, which no flag can say
+        words.append(f'--config.{key}={value}')
     if len(chunk) == 1:
       return [*words, f'--workdir={self.folder / first.name}']
     members = json.dumps(vectorize_lib.differences(chunk))
@@ -68,7 +69,7 @@ class Plan(NamedTuple):
 
   def row(self, point: points_lib.Point) -> table.Row:
     """What became of a point."""
-    return table.read(self.folder, point, self.split, self.samples)
+    return table.read(self.folder, point, self.split, self.samples, self.texts)
 
 
 class _Process:
@@ -95,8 +96,10 @@ class _Process:
     return self._process.poll()
 
   def stop(self) -> None:
-    """Lets a run write its checkpoint and end."""
+    """Asks a run to write its checkpoint and end."""
     self._process.send_signal(signal.SIGTERM)
+
+  def wait(self) -> None:
     self._process.wait()
 
 
@@ -107,10 +110,12 @@ class _Job:
     self.point = point
     self.begin = time.perf_counter()
     self._folder = plan.folder
-    self._home = _cleared(plan.folder, point)
+    trained = table.trained(plan.folder, point)
+    # What it said while it was trained stays.
+    self._home = _cleared(plan.folder, point, log=not trained)
     self._cores = cores
     self._left = collections.deque([plan.evaluation(point, sys.executable)])
-    if not table.trained(plan.folder, point):
+    if not trained:
       self._left.appendleft(plan.training([point], sys.executable))
     self._process = self._start()
 
@@ -131,6 +136,9 @@ class _Job:
   def stop(self) -> None:
     self._process.stop()
 
+  def wait(self) -> None:
+    self._process.wait()
+
   def _start(self):
     return _Process(self._left.popleft(), self._home / _LOG, self._cores)
 
@@ -142,7 +150,7 @@ class _Group:
     self.points = points
     self.begin = time.perf_counter()
     self._folder = plan.folder
-    homes = [_cleared(plan.folder, point) for point in points]
+    homes = [_cleared(plan.folder, point, log=True) for point in points]
     self._log = homes[0] / _LOG
     for home in homes[1:]:
       with (home / _LOG).open('a') as file:
@@ -166,12 +174,17 @@ class _Group:
   def stop(self) -> None:
     self._process.stop()
 
+  def wait(self) -> None:
+    self._process.wait()
 
-def _cleared(folder: pathlib.Path, point: points_lib.Point) -> pathlib.Path:
-  """The folder of a point, without the words of another attempt."""
+
+def _cleared(
+  folder: pathlib.Path, point: points_lib.Point, *, log: bool
+) -> pathlib.Path:
+  """The folder of a point, without the error (and log) of another attempt."""
   home = folder / point.name
   home.mkdir(exist_ok=True)
-  for name in (table.ERROR, _LOG):
+  for name in (table.ERROR, _LOG) if log else (table.ERROR,):
     (home / name).unlink(missing_ok=True)
   return home
 
@@ -220,23 +233,31 @@ class Runner:
     for number in _SIGNALS:
       signal.signal(number, self._note)
     jobs: list[tuple[_Job | _Group, set[int]]] = []
-    while (self._open or jobs) and not self._signal:
-      while self._open and self._slots:
-        cores = self._slots.popleft()
-        jobs.append((self._job(self._open.popleft(), cores), cores))
-      for job, cores in list(jobs):
-        if job.ended():
-          jobs.remove((job, cores))
-          self._slots.append(cores)
-          self._end(job)
-          self._after()
-      time.sleep(0.2)
-    for job, _ in jobs:
-      job.stop()
+    try:
+      while (self._open or jobs) and not self._signal:
+        self._advance(jobs)
+        time.sleep(0.2)
+    finally:  # whatever happens here, the runs keep their last step
+      for job, _ in jobs:
+        job.stop()
+      for job, _ in jobs:
+        job.wait()
     if self._signal:
       print('stopped: the same command goes on from here')
       return 128 + self._signal
     return 0
+
+  def _advance(self, jobs):
+    """Starts what there is room for, and takes in what has ended."""
+    while self._open and self._slots:
+      cores = self._slots.popleft()
+      jobs.append((self._job(self._open.popleft(), cores), cores))
+    for job, cores in list(jobs):
+      if job.ended():
+        jobs.remove((job, cores))
+        self._slots.append(cores)
+        self._end(job)
+        self._after()
 
   def _chunks(self, points):
     """Points that are trained together; what is trained is on its own."""

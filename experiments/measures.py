@@ -71,6 +71,7 @@ _LEARNED = 10_000
 _LACKS = {
   'latent': 'the run has no latent: model.injection.points is empty',
   'attributes': 'the data have no labels: set data.label_field',
+  'held out': 'it compares with what was learned from: give another --split',
   'factors': "only data.source 'embedded' has known factors",
 }
 
@@ -143,19 +144,19 @@ SECTIONS = {
   'use': Section(
     use.Use, lambda asked: use.measure(asked.split, asked.advance), use.to_table
   ),
-  'text': Section(quality.Quality, _quality, quality.to_table),
+  'text': Section(quality.Quality, _quality, quality.to_table, ('held out',)),
   'codes': Section(codes.Codes, _codes, codes.to_table, ('latent',)),
   'probing': Section(
     probing.Probing,
     lambda asked: probing.measure(*_labelled(asked)),
     probing.to_table,
-    ('latent', 'attributes'),
+    ('latent', 'attributes', 'held out'),
   ),
   'attributes': Section(
     attributes.Attributes,
     _attributes,
     attributes.to_table,
-    ('latent', 'attributes'),
+    ('latent', 'attributes', 'held out'),
   ),
   'disentanglement': Section(
     disentanglement.Disentanglement,
@@ -167,7 +168,7 @@ SECTIONS = {
 
 
 def applicable(
-  names: Sequence[str], model: restore.Model, data: sources.Texts
+  names: Sequence[str], model: restore.Model, data: sources.Texts, split: str
 ) -> list[str]:
   """Those asked for; of 'all', those that model and data have what it takes.
 
@@ -178,6 +179,7 @@ def applicable(
     'latent': model.latent_size > 0,
     'attributes': bool(data.labels or data.factors),
     'factors': bool(data.factors),
+    'held out': split != 'train',
   }
   everything = 'all' in names
   found = []

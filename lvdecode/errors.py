@@ -1,6 +1,7 @@
 """The one exception that means: what the user gave cannot be used."""
 
 import difflib
+import math
 from typing import Any
 
 
@@ -27,11 +28,11 @@ def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def at_least(key: str, value: Any, least: int | float) -> None:
-  """Refuses a number that is too small (or not a number at all).
+  """Refuses a number that is too small (or not a number, or infinite).
 
   An array passes: its value may not be known yet.
   """
-  if isinstance(value, int | float) and not value >= least:
+  if isinstance(value, int | float) and not least <= value < math.inf:
     raise UserError(f'{key} = {value}: it must be at least {least}')
 
 

@@ -163,6 +163,7 @@ class Model:
     seed: int = 0,
   ) -> list[str]:
     """Each text encoded to its posterior mean and decoded again."""
+    self._needs_latent('a reconstruction')
     return self.decode(self.encode(texts).mean, rules, seed)
 
   def interpolate(
@@ -174,6 +175,7 @@ class Model:
     seed: int = 0,
   ) -> list[str]:
     """Texts at equal steps on the line from a's posterior mean to b's."""
+    self._needs_latent('an interpolation')
     if steps < 2:
       raise errors.UserError(f'steps = {steps}: a line has at least its 2 ends')
     ends = self.encode([a, b]).mean
@@ -191,6 +193,13 @@ class Model:
       count = samples if self.latent_size else 1
       values.append(_iw_nll(self.task, self.params, batch, keys, count))
     return np.concatenate(values)[: len(texts)]
+
+  def _needs_latent(self, what):
+    if not self.latent_size:
+      raise errors.UserError(
+        f'{what} needs a latent, and {self.workdir} is a plain language model: '
+        'its model.injection.points is empty'
+      )
 
   def _batches(self, texts):
     """Batches of at most _ROWS texts, filled up to a power of two."""

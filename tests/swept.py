@@ -7,6 +7,7 @@ from lvdecode.sweeps import points
 from lvdecode.sweeps import table
 
 BASE = base.get_config('quick').to_dict()
+TEXTS = 9  # asked for
 SETS = ((), ('memory',), ('input', 'memory'))
 
 
@@ -37,9 +38,14 @@ def evaluated(folder, point, **changes):
   )
   home = folder / point.name / 'evaluation'
   home.mkdir(parents=True, exist_ok=True)
-  text = json.dumps({'figures': figures | changes, 'provenance': {}})
+  last = str(point.settings.training.steps)
+  (folder / point.name / 'checkpoints' / last).mkdir(
+    parents=True, exist_ok=True
+  )
+  origin = {'asked_texts': TEXTS}
+  text = json.dumps({'figures': figures | changes, 'provenance': origin})
   (home / 'test.json').write_text(text)
 
 
 def rows(folder, found):
-  return [table.read(folder, point, 'test', 5) for point in found]
+  return [table.read(folder, point, 'test', 5, TEXTS) for point in found]

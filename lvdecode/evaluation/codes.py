@@ -225,8 +225,9 @@ def _triple(labels, count, rng) -> tuple[int, int, int]:
     return int(a), b, int(c)
   label = np.asarray(labels)
   different = np.flatnonzero(label != label[b])
-  alike = others[label[others] == label[b]]
   a = rng.choice(different if len(different) else others)
+  others = others[others != a]
+  alike = others[label[others] == label[b]]
   c = rng.choice(alike if len(alike) else others)
   return int(a), b, int(c)
 

@@ -98,7 +98,7 @@ def measure(
   if not split.latent_size:
     advance(split.count)
     exact = split.sample.nll.astype(np.float64)
-    return _summary([1], exact[:, None], np.ones(split.count))
+    return _summary([1], exact[:, None], np.ones(split.count), exact=True)
   devices = np.array(jax.local_devices())
   mesh = jax.sharding.Mesh(devices, (_AXIS,))
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -120,7 +120,7 @@ def measure(
     log_means, ratio = _running(weights, prefixes, some)
     bound[rows[real]] = -log_means[real]
     effective[rows[real]] = ratio[real]
-  return _summary(prefixes, bound, effective)
+  return _summary(prefixes, bound, effective, exact=False)
 
 
 def to_table(likelihood: Likelihood, title: str) -> rich_table.Table:
@@ -223,7 +223,7 @@ def _running(
   return np.stack(columns, axis=1), np.exp(2 * total - squares)
 
 
-def _summary(prefixes, bound, effective) -> Likelihood:
+def _summary(prefixes, bound, effective, *, exact) -> Likelihood:
   texts = len(bound)
   curve = []
   for place, samples in enumerate(prefixes):
@@ -242,6 +242,8 @@ def _summary(prefixes, bound, effective) -> Likelihood:
   # The relative variance of a mean of K weights, by the delta method that of
   # its logarithm. Rounding alone can make it negative.
   variance = np.maximum(1 / effective - 1 / prefixes[-1], 0.0)
+  if prefixes[-1] == 1 and not exact:
+    variance = np.full(texts, math.nan)  # one sample says nothing of others
   return Likelihood(
     texts=texts,
     samples=prefixes[-1],

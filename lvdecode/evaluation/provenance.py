@@ -24,6 +24,7 @@ class Provenance:
   Attributes:
     split: 'train', 'validation' or 'test'.
     texts: N, of the split.
+    asked_texts: how many of the split were asked for; 0 for all.
     step: of the checkpoint.
     settings_hash: SHA-256 of what settings.json says, whatever its layout.
     data_fingerprint: of the data that the run was trained on; the same data
@@ -38,6 +39,7 @@ class Provenance:
 
   split: str
   texts: int
+  asked_texts: int
   step: int
   settings_hash: str
   data_fingerprint: str | None
@@ -54,6 +56,7 @@ def make(
   *,
   split: str,
   texts: int,
+  asked_texts: int,
   step: int,
   batch_size: int,
   samples: int | None,
@@ -66,6 +69,7 @@ def make(
   return Provenance(
     split=split,
     texts=texts,
+    asked_texts=asked_texts,
     step=step,
     settings_hash=hashlib.sha256(canonical.encode()).hexdigest(),
     data_fingerprint=settings.get('data_fingerprint'),

@@ -141,8 +141,11 @@ def mean(values: Float[np.ndarray, ' N']) -> float:
 
 
 def standard_error(values: Float[np.ndarray, ' N']) -> float:
-  """Of their mean, over texts."""
-  return float(np.std(values, dtype=np.float64)) / math.sqrt(len(values))
+  """Of their mean, over texts; NaN of a single one."""
+  if len(values) < 2:
+    return math.nan
+  deviation = float(np.std(values, dtype=np.float64, ddof=1))
+  return deviation / math.sqrt(len(values))
 
 
 def text_keys(seed: int, rows: Int[np.ndarray, ' B']) -> Key[Array, ' B']:

@@ -27,7 +27,9 @@ def read_metrics(workdir: pathlib.Path) -> Lines:
     raise errors.UserError(
       f'{workdir} has no {METRICS}: give the folder of a run'
     )
-  return [json.loads(line) for line in path.read_text().splitlines()]
+  # A kill, or a run that is writing just now, can leave half a line.
+  whole = path.read_text().rpartition('\n')[0]
+  return [json.loads(line) for line in whole.splitlines()]
 
 
 def curves(workdir: pathlib.Path) -> mpl_figure.Figure:

@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Sequence
 import itertools
+import math
 from typing import NamedTuple
 
 from rich import table as rich_table
@@ -92,7 +93,11 @@ def _tiles(report: figures.Report) -> list[Tile]:
   return [
     likelihood,
     Tile('KL(q || p)', f'{report.kl:.2f}', nats),
-    Tile("another text's z costs", f'{lost:+.2f}', nats),
+    Tile(
+      "another text's z costs",
+      '–' if math.isnan(lost) else f'{lost:+.2f}',
+      'there is no other text' if math.isnan(lost) else nats,
+    ),
     Tile(
       'active units',
       f'{report.active_units} of {report.latent_size}',

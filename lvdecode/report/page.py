@@ -2,7 +2,9 @@
 
 import base64
 from collections.abc import Sequence
+import functools
 import hashlib
+import json
 import pathlib
 
 import jinja2
@@ -35,6 +37,9 @@ def render(runs: Sequence[exhibit.Run]) -> str:
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+  )
+  environment.filters['plain_json'] = functools.partial(
+    json.dumps, ensure_ascii=False
   )
   script = _read('page.js')
   digest = hashlib.sha256(script.encode()).digest()

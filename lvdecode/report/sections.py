@@ -76,10 +76,7 @@ _USE_NOTE = (
   'What predictions lose when z is that of another text, or zero, or silenced '
   'where it is injected; and how much attention looks at it.'
 )
-_MAP_NOTE = (
-  'Posterior means of texts the model was not trained on. Point at one to read '
-  'it; a name in the legend shows its texts alone.'
-)
+_MAP_NOTE = 'Posterior means of texts of the split. Point at one to read it; a name in the legend shows its texts alone.'
 _COPIES_NOTE = (
   'Each text is encoded to the mean of its posterior and decoded greedily from '
   'that z alone. Words that do not stand in the other text are marked.'

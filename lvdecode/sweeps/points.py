@@ -65,7 +65,17 @@ def expand(
       point twice, or no point at all; nothing has been trained then.
   """
   added: list[Overrides] = []
-  sweep(lambda overrides: added.append(dict(overrides)))
+
+  def add(overrides):
+    if not isinstance(overrides, Mapping) or not all(
+      isinstance(key, str) for key in overrides
+    ):
+      raise errors.UserError(
+        f"the sweep adds {overrides!r}: give {{'dotted.key': value, ...}}"
+      )
+    added.append(dict(overrides))
+
+  sweep(add)
   if not added:
     raise errors.UserError('the sweep has no point: call add(...) in sweep')
   keys = dict.fromkeys(key for overrides in added for key in overrides)
@@ -148,7 +158,7 @@ def _point(base, overrides, varied, short) -> Point:
     overrides=overrides,
     settings=settings,
     slug=slug[:_LONGEST_SLUG],
-    digest=_digest(settings),
+    digest=_digest(settings, overrides),
   )
 
 
@@ -171,14 +181,20 @@ def _set(tree: dict, key: str, value: Any) -> None:
       f'the sweep sets {key!r}, which is a section: set its keys '
       + ', '.join(f'{key}.{part}' for part in known)
     )
+  if value is None and known is not None:
+    raise errors.UserError(
+      f'the sweep sets {key!r} to None, which no flag can say, and the config '
+      f"has {known!r}: make None the config's, and let other points set it"
+    )
   parent[last] = value
 
 
-def _digest(settings: settings_lib.Settings) -> str:
+def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:
   tree = settings_lib.to_dict(settings)
   for key in _NO_PART_OF_A_RUN:
-    section, name = key.split('.')
-    del tree[section][name]
+    if key not in overrides:  # a sweep over corpora has other data in each
+      section, name = key.split('.')
+      del tree[section][name]
   return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

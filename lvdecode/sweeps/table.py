@@ -62,12 +62,21 @@ class Group:
 
 
 def read(
-  folder: pathlib.Path, point: points_lib.Point, split: str, samples: int
+  folder: pathlib.Path,
+  point: points_lib.Point,
+  split: str,
+  samples: int,
+  texts: int,
 ) -> Row:
-  """The row of a point, from its folder."""
+  """The row of a point, from its folder.
+
+  It is done when it was trained to its end and evaluated with this K, on
+  `texts` texts of the split (0: all of them).
+  """
   home = folder / point.name
-  figures = _figures(home / 'evaluation' / f'{split}.json', samples)
-  if figures:
+  path = home / 'evaluation' / f'{split}.json'
+  figures = _figures(path, samples, texts)
+  if figures and trained(folder, point):
     return Row(point=point, status='done', figures=figures, error='')
   error = home / ERROR
   if error.exists():
@@ -78,12 +87,13 @@ def read(
 
 
 def trained(folder: pathlib.Path, point: points_lib.Point) -> bool:
-  """Whether the run of a point has reached its last step."""
-  try:
-    latest = checkpoint.latest_step(folder / point.name)
-  except errors.UserError:
-    return False
-  return latest == point.settings.training.steps
+  """Whether the run of a point has reached its last step.
+
+  By the names of its checkpoints: to open them would take hold of the
+  accelerator, which the runs need. A folder has its name once it is whole.
+  """
+  last = str(point.settings.training.steps)
+  return (folder / point.name / checkpoint.FOLDER / last).is_dir()
 
 
 def groups(rows: Sequence[Row]) -> tuple[list[str], list[Group]]:
@@ -157,8 +167,8 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _figures(path: pathlib.Path, samples: int) -> dict[str, float]:
-  """Of an evaluation with K = samples; empty if there is none."""
+def _figures(path: pathlib.Path, samples: int, texts: int) -> dict[str, float]:
+  """Of an evaluation with these numbers; empty if there is none."""
   try:
     written = json.loads(path.read_text())
   except FileNotFoundError:
@@ -171,7 +181,8 @@ def _figures(path: pathlib.Path, samples: int) -> dict[str, float]:
   if found is None:  # only other sections were measured
     return {}
   wanted = 1 if not found['latent_size'] else samples
-  if found['samples'] != wanted:
+  asked = written['provenance']['asked_texts']
+  if found['samples'] != wanted or asked != texts:
     return {}
   figures = {
     name: value

@@ -8,6 +8,7 @@ import os
 import pathlib
 from typing import NamedTuple
 
+from jaxtyping import Int
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -99,15 +100,19 @@ def spread(texts: Texts, count: int) -> Texts:
   total = len(texts.texts)
   if not 0 < count < total:
     return texts
-  rows = [int(row) for row in np.linspace(0, total - 1, count)]
+  return take(texts, np.linspace(0, total - 1, count).astype(int))
 
-  def take(column):
-    return [column[row] for row in rows]
+
+def take(texts: Texts, rows: Int[np.ndarray, ' n']) -> Texts:
+  """The texts at these places, with what is known of them."""
+
+  def chosen(column):
+    return [column[row] for row in rows.tolist()]
 
   return Texts(
-    texts=take(texts.texts),
-    labels=None if texts.labels is None else take(texts.labels),
-    factors={name: take(column) for name, column in texts.factors.items()},
+    texts=chosen(texts.texts),
+    labels=None if texts.labels is None else chosen(texts.labels),
+    factors={name: chosen(column) for name, column in texts.factors.items()},
   )
 
 

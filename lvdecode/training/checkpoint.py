@@ -20,7 +20,7 @@ from lvdecode import errors
 from lvdecode.training import flat as flat_lib
 from lvdecode.training import step as step_lib
 
-_FOLDER = 'checkpoints'
+FOLDER = 'checkpoints'
 _LOOP = 'loop'
 _BEST = 'best'
 
@@ -154,14 +154,14 @@ class Checkpoints:
 
   def _unwritten(self, error: Exception) -> errors.UserError:
     return errors.UserError(
-      f'a checkpoint could not be written to {self._workdir / _FOLDER}: '
+      f'a checkpoint could not be written to {self._workdir / FOLDER}: '
       f'{_one_line(error)}'
     )
 
 
 def steps(workdir: pathlib.Path) -> list[int]:
   """The steps a run's folder has checkpoints of, ascending."""
-  if not (workdir / _FOLDER).is_dir():
+  if not (workdir / FOLDER).is_dir():
     return []
   with _reader(workdir) as manager:
     return sorted(manager.all_steps())
@@ -207,7 +207,7 @@ def restore_params(
   """
   step = _existing(workdir, steps(workdir), step)
   with _reader(workdir) as manager:
-    if not (workdir / _FOLDER / str(step) / item).is_dir():
+    if not (workdir / FOLDER / str(step) / item).is_dir():
       raise errors.UserError(
         f'checkpoint {step} in {workdir} has no {item}: it was trained without'
       )
@@ -238,12 +238,10 @@ def _items(state: step_lib.TrainState) -> dict[str, Any]:
 
 def _manager(workdir, options) -> ocp.CheckpointManager:
   try:
-    return ocp.CheckpointManager(
-      (workdir / _FOLDER).absolute(), options=options
-    )
+    return ocp.CheckpointManager((workdir / FOLDER).absolute(), options=options)
   except Exception as error:
     raise errors.UserError(
-      f'{workdir / _FOLDER} cannot be opened: {_one_line(error)}'
+      f'{workdir / FOLDER} cannot be opened: {_one_line(error)}'
     ) from error
 
 
@@ -289,7 +287,7 @@ def _read(manager, workdir, step: int, names: tuple[str, ...]):
 
 def _damaged(workdir, step: int, reason: str) -> errors.UserError:
   return errors.UserError(
-    f'checkpoint {workdir / _FOLDER / str(step)} cannot be read ({reason}): '
+    f'checkpoint {workdir / FOLDER / str(step)} cannot be read ({reason}): '
     'remove that folder to go on from the one before'
   )
 

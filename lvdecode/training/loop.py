@@ -155,7 +155,8 @@ def run(spec: Run) -> step_lib.TrainState:
       checkpoint that is damaged or of another model, a full disk, or
       `max_skipped` steps without a finite gradient.
   """
-  with opened(spec) as (trainer, state), interrupt.Interrupt() as stop:
+  # The signals are given back last: the last write is not to be cut off.
+  with interrupt.Interrupt() as stop, opened(spec) as (trainer, state):
     log_parameters(trainer, state)
     steps = drive.Steps(
       spec.task,

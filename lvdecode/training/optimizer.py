@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ class OptimizerSettings:
 
   def __post_init__(self):
     for key, holds, rule in (
-      ('learning_rate', self.learning_rate > 0, 'above 0'),
+      ('learning_rate', 0 < self.learning_rate < math.inf, 'above 0'),
       ('warmup_steps', self.warmup_steps >= 0, '0 or more'),
       ('decay', self.decay in ('cosine', 'constant'), 'cosine or constant'),
       ('end_fraction', 0 <= self.end_fraction <= 1, 'in [0, 1]'),
@@ -152,9 +153,9 @@ def assign(key: str, rules: Rules, params: Any) -> Any:
 def _compiled(key: str, rules: Rules):
   compiled = []
   for pattern, value in rules:
-    if value < 0:
+    if not 0 <= value < math.inf:
       raise errors.UserError(
-        f'optimizer.{key}: {value} for {pattern!r} is negative'
+        f'optimizer.{key}: {value} for {pattern!r} is negative or not a number'
       )
     try:
       compiled.append((re.compile(pattern), float(value)))

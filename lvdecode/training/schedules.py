@@ -89,6 +89,8 @@ class ScheduleSettings:
     ):
       errors.one_of(f'schedule.{key}', value, known)
     parse_duration('schedule.duration', self.duration)
+    errors.at_least('schedule.start', self.start, 0.0)
+    errors.at_least('schedule.end', self.end, 0.0)
     if self.kind in ('cyclical', 'ramp_hold_reset'):
       errors.at_least('schedule.cycles', self.cycles, 1)
       if not 0 < self.ratio <= 1:

@@ -52,6 +52,8 @@ def run(
   """
   failed: dict[str, errors.UserError] = {}
   with contextlib.ExitStack() as stack:
+    # First, so that it is left last: a signal during the last write waits.
+    stop = stack.enter_context(interrupt.Interrupt())
     trainers, states, chosen = [], [], []
     for spec, own in zip(runs, numbers, strict=True):
       try:
@@ -65,7 +67,6 @@ def run(
     if not chosen:
       return failed
     loop.log_parameters(trainers[0], states[0])
-    stop = stack.enter_context(interrupt.Interrupt())
     group = _Group([own for _, own in chosen], states, chosen[0][0], build)
     del states, state
     names = [spec.name for spec, _ in chosen]

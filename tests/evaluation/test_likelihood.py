@@ -47,7 +47,7 @@ def test_no_gap_for_the_exact_posterior(name):
   assert got.effective_samples == pytest.approx(50, rel=1e-3)
   assert got.least_effective_samples == pytest.approx(50, rel=1e-3)
   assert got.monte_carlo_error < 1e-3
-  assert got.error == pytest.approx(exact(name).std() / 60**0.5, rel=1e-4)
+  assert got.error == pytest.approx(exact(name).std(ddof=1) / 60**0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize('name', ROUGH)
@@ -205,3 +205,7 @@ def test_a_plain_language_model_has_its_exact_nll():
   assert got.nll == pytest.approx(asked.sample.nll.mean())
   assert got.monte_carlo_error == 0
   assert math.isnan(got.curve[0].fall)
+
+
+def test_one_sample_says_nothing_of_others():
+  assert math.isnan(measure('exact', 1).monte_carlo_error)

@@ -12,7 +12,15 @@ from lvdecode.evaluation import provenance
 
 
 def make(workdir, **changes):
-  chosen = dict(split='test', texts=4, step=7, batch_size=3, samples=10, seed=0)
+  chosen = dict(
+    split='test',
+    texts=4,
+    asked_texts=0,
+    step=7,
+    batch_size=3,
+    samples=10,
+    seed=0,
+  )
   return provenance.make(workdir, **chosen | changes)
 
 

@@ -41,7 +41,7 @@ def test_every_way_of_telling_z_has_its_closed_form():
 
   def near(found, known):
     found = np.array(found)
-    error = found.std() / len(found) ** 0.5
+    error = found.std(ddof=1) / len(found) ** 0.5
     assert abs(found.mean() - known) < 4 * error + 1e-4
 
   near([one.own_nll for one in got], own.sum(1).mean())

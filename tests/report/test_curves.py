@@ -53,3 +53,14 @@ def test_curves_are_saved_whole(workdir):
 def test_a_folder_without_figures_is_refused(tmp_path):
   with pytest.raises(errors.UserError, match=curves.METRICS):
     curves.curves(tmp_path)
+
+
+def test_half_a_line_is_no_line(workdir):
+  path = workdir / curves.METRICS
+  path.write_text(path.read_text() + '{"step": 40, "train/n')
+  assert [line['step'] for line in curves.read_metrics(workdir)] == [
+    10,
+    20,
+    20,
+    30,
+  ]

@@ -149,3 +149,23 @@ def test_points_are_values():
   (point,) = expand({'seed': 1})
   with pytest.raises(dataclasses.FrozenInstanceError):
     point.slug = ''
+
+
+def test_points_may_differ_in_their_data():
+  one, two = expand({'data.path': 'a'}, {'data.path': 'b'})
+  assert one.digest != two.digest
+
+
+def test_none_is_a_value_where_it_is_the_configs():
+  expand(
+    {'model.injection.memory_score': None},
+    {'model.injection.memory_score': -10.0},
+  )
+  with pytest.raises(errors.UserError, match='no flag can say'):
+    expand({'objective.beta.end': None})
+
+
+@pytest.mark.parametrize('added', [{1: 2}, ('a',), None])
+def test_add_takes_keys_and_values(added):
+  with pytest.raises(errors.UserError, match='dotted.key'):
+    expand(added)

@@ -58,7 +58,10 @@ def test_figures_of_other_samples_do_not_count(tmp_path):
   plain, _, told, *_ = swept.all_points()
   for point in (plain, told):
     swept.evaluated(tmp_path, point)
-  found = [table.read(tmp_path, point, 'test', 6) for point in (plain, told)]
+  found = [
+    table.read(tmp_path, point, 'test', 6, swept.TEXTS)
+    for point in (plain, told)
+  ]
   # A plain language model's likelihood needs no samples.
   assert [row.status for row in found] == ['done', 'open']
 
@@ -69,14 +72,14 @@ def test_a_damaged_evaluation_is_named(tmp_path):
   path = tmp_path / point.name / 'evaluation' / 'test.json'
   path.write_text(path.read_text()[:-5])
   with pytest.raises(errors.UserError, match='test.json cannot be read'):
-    table.read(tmp_path, point, 'test', 5)
+    table.read(tmp_path, point, 'test', 5, swept.TEXTS)
 
 
 def test_a_failure_after_success_does_not_hide_it(tmp_path):
   point = swept.all_points()[0]
   swept.evaluated(tmp_path, point)
   (tmp_path / point.name / table.ERROR).write_text('old')
-  assert table.read(tmp_path, point, 'test', 5).status == 'done'
+  assert table.read(tmp_path, point, 'test', 5, swept.TEXTS).status == 'done'
 
 
 def test_only_other_sections_make_no_row(tmp_path):
@@ -84,7 +87,7 @@ def test_only_other_sections_make_no_row(tmp_path):
   swept.evaluated(tmp_path, point)
   path = tmp_path / point.name / 'evaluation' / 'test.json'
   path.write_text('{"text": {}, "provenance": {}}')
-  assert table.read(tmp_path, point, 'test', 5).status == 'open'
+  assert table.read(tmp_path, point, 'test', 5, swept.TEXTS).status == 'open'
 
 
 def test_figures_that_do_not_exist_are_left_out(tmp_path):
@@ -97,3 +100,24 @@ def test_figures_that_do_not_exist_are_left_out(tmp_path):
   text = table.to_markdown(swept.rows(tmp_path, found), 'test', 5)
   assert '| none | 1 | 0.00 | 70.00 | 70.00 | 69.00 | – | 1.00 |' in text
   assert 'test split, 9 texts' in text
+
+
+def test_figures_of_other_texts_do_not_count(tmp_path):
+  point = swept.all_points()[0]
+  swept.evaluated(tmp_path, point)
+  statuses = [
+    table.read(tmp_path, point, 'test', 5, texts).status for texts in (9, 0, 8)
+  ]
+  assert statuses == ['done', 'open', 'open']
+
+
+def test_a_point_that_was_not_trained_to_its_end_is_open(tmp_path):
+  point = swept.all_points()[0]
+  swept.evaluated(tmp_path, point)
+  folder = tmp_path / point.name / 'checkpoints'
+  last = folder / str(point.settings.training.steps)
+  # As Orbax names one that is being written.
+  last.rename(folder / f'{last.name}.orbax-checkpoint-tmp')
+  assert not table.trained(tmp_path, point)
+  row = table.read(tmp_path, point, 'test', 5, swept.TEXTS)
+  assert row.status == 'open'
