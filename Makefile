@@ -7,7 +7,7 @@ WORKDIR := runs/quickstart
 ARGS :=
 SAMPLE := $(BIN)/python -m experiments.sample --workdir=$(WORKDIR)
 
-.PHONY: install quickstart test check format clean
+.PHONY: install quickstart test check long format clean
 
 install: $(VENV)/installed
 
@@ -43,7 +43,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 -m "slow and not long"
+
+long: install
+	$(BIN)/python -m pytest -n 2 -m long
 
 format: install
 	$(BIN)/ruff check --fix .

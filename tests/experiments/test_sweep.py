@@ -132,6 +132,7 @@ def test_a_sweep_that_is_killed_goes_on(whole, tmp_path):
   assert table(tmp_path) == table(whole[0])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_broken_point_does_not_stop_the_others(whole, tmp_path):
   code, _, error = finish(tmp_path, config=':broken', parallel=2)
@@ -146,6 +147,7 @@ def test_a_broken_point_does_not_stop_the_others(whole, tmp_path):
   assert code == 1 and '2 of 2 points are done' in out
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_commands_for_a_cluster_make_the_same_table(whole, tmp_path):
   code, out, error = finish(tmp_path, '--print_commands')
@@ -177,6 +179,7 @@ def alike(folder, other):
         assert left == right
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_points_trained_together_make_the_same_table(whole, tmp_path):
   process = start(tmp_path, '--vectorize=2')
@@ -189,6 +192,7 @@ def test_points_trained_together_make_the_same_table(whole, tmp_path):
   alike(tmp_path, whole[0])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_cluster_s_line_trains_points_together(whole, tmp_path):
   code, out, error = finish(tmp_path, '--print_commands', '--vectorize=2')

@@ -135,7 +135,14 @@ def test_one_program_serves_every_step(tmp_path):
   assert len(built) == 1
 
 
-@pytest.mark.parametrize('evaluation', [1, 6, 9])
+@pytest.mark.parametrize(
+  'evaluation',
+  [
+    6,
+    pytest.param(1, marks=pytest.mark.slow),
+    pytest.param(9, marks=pytest.mark.slow),
+  ],
+)
 def test_a_group_killed_at_any_member_ends_as_one_that_was_not(
   whole, tmp_path, evaluation
 ):
@@ -176,6 +183,7 @@ def test_a_folder_that_cannot_be_read_is_one_member_s_failure(whole, tmp_path):
   assert list(group(tmp_path)) == ['m2']
 
 
+@pytest.mark.slow
 def test_the_members_are_shared_out_to_the_devices(tmp_path):
   spread = set()
 
