@@ -131,8 +131,21 @@ def _sweep():
 def _prepare(folder: pathlib.Path, points: Sequence[points_lib.Point]) -> None:
   """Prepares the data once for all points; bad data end the sweep here."""
   os.environ.setdefault('TFDS_DATA_DIR', str(folder.absolute() / 'data'))
-  for data in dict.fromkeys(point.settings.data for point in points):
-    sources.read(data, _SPLIT.value, folder)
+  prints = {}
+  for point in points:
+    data = point.settings.data
+    if data not in prints:
+      sources.read(data, _SPLIT.value, folder)
+      prints[data] = sources.fingerprint(data, folder)
+    home = folder / point.name
+    if not (home / workdir_lib.SETTINGS).exists():
+      continue
+    known = workdir_lib.read_settings(home).get('data_fingerprint')
+    if known != prints[data]:
+      raise errors.UserError(
+        f'{home} was trained on other data than those of data.path now: '
+        'restore them or choose another --workdir'
+      )
 
 
 def _line(plan: jobs.Plan, chunk: Sequence[points_lib.Point]) -> str:
