@@ -14,19 +14,30 @@ from lvdecode import errors
 from lvdecode import sampling
 from lvdecode import settings
 
-TEXTS = ['the soup was cold .', 'the film was great .', 'we loved the soup .']
+TEXTS = ['the soup was cold .', 'the film was great .', 'this room was new .']
 
 
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
   """A run of a few steps, moved away from the data it was trained on."""
   config = base.get_config('quick')
+  folder = tmp_path_factory.mktemp('restore')
+  (folder / 'texts.txt').write_text(
+    '\n'.join(
+      f'{how} {what} was {such} .'
+      for how in ('the', 'our', 'this')
+      for what in ('soup', 'film', 'room', 'staff', 'team', 'game')
+      for such in ('cold', 'great', 'small', 'loud', 'new')
+    )
+  )
+  config.data.source = 'files'
+  config.data.path = str(folder / 'texts.txt')
+  config.pipeline.lengths = (12,)  # a program to compile for each
   config.training.steps = 4
   config.training.evaluate_every = 2
   config.training.checkpoint_every = 2
   config.objective.beta.duration = '4 steps'
   config.training.parallel = 'jit'
-  folder = tmp_path_factory.mktemp('restore')
   run.train(settings.from_dict(config.to_dict()), folder / 'run')
   shutil.rmtree(folder / 'run' / 'data')
   return (folder / 'run').rename(folder / 'moved')

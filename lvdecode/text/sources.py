@@ -74,11 +74,12 @@ def read(
     )
   data_dir = _data_dir(cache_dir)
   if settings.source == 'embedded':
-    columns = _columns(builders.embedded_builder(data_dir), split)
+    builder = builders.embedded_builder(data_dir)
+    columns = _columns(builder, split, settings.limit)
   elif settings.source == 'ptb':
     text = _ptb()
     builder = builders.ptb_builder(text, _ptb_digest(text), data_dir)
-    columns = _columns(builder, split)
+    columns = _columns(builder, split, settings.limit)
   elif settings.source == 'files':
     builder = builders.files_builder(
       files.load(settings.path),
@@ -86,7 +87,7 @@ def read(
       settings.label_field,
       data_dir,
     )
-    columns = _columns(builder, split)
+    columns = _columns(builder, split, settings.limit)
   else:
     columns = _read_catalogue(settings, split, data_dir)
   return _texts(columns, settings.limit)
@@ -163,20 +164,30 @@ def _ptb_digest(text: dict[str, str]) -> str:
 
 
 def _columns(
-  builder: tfds.core.DatasetBuilder, split: str
+  builder: tfds.core.DatasetBuilder, split: str, limit: int
 ) -> dict[str, list[str]]:
   """Every column of a prepared split, as strings."""
-  rows = _rows(builder, split)
+  rows = _rows(builder, split, limit)
   return {
     column: [row[column].decode() for row in rows]
     for column in builder.info.features
   }
 
 
-def _rows(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[dict]:
+def _rows(
+  builder: tfds.core.DatasetBuilder, split: str, limit: int = 0
+) -> Sequence[dict]:
   source = builder.as_data_source(split=split)
   # One call for all: eight times faster than one call for each.
-  return source.__getitems__(range(len(source))) if len(source) else []
+  chosen = _chosen(len(source), limit)
+  return source.__getitems__(chosen) if chosen else []
+
+
+def _chosen(size: int, limit: int) -> Sequence[int]:
+  """At most `limit` rows, spread evenly: files are often sorted by label."""
+  if not 0 < limit < size:
+    return range(size)
+  return [place * size // limit for place in range(limit)]
 
 
 def _read_catalogue(
@@ -232,12 +243,10 @@ def _texts(columns: dict[str, list[str]], limit: int) -> Texts:
   size = len(columns['text'])
   if not size:
     raise errors.UserError('the data hold no text in this split: give some')
-  if limit and limit < size:
-    # Spread evenly: files are often sorted by label.
-    chosen = np.arange(limit) * size // limit
-    columns = {
-      name: [values[row] for row in chosen] for name, values in columns.items()
-    }
+  columns = {
+    name: [values[row] for row in _chosen(size, limit)]
+    for name, values in columns.items()
+  }
   return Texts(
     texts=columns['text'],
     labels=columns.get('label'),

@@ -155,7 +155,13 @@ TASK = tiny.task(SMALL)
   [{'samples_a_call': 7}, {'samples_a_call': 1}, {'batch_size': 9}],
   ids=str,
 )
-@pytest.mark.parametrize('task', [TASK, TASKS['linear']], ids=['gpt', 'truth'])
+@pytest.mark.parametrize(
+  'task',
+  [
+    pytest.param(TASK, marks=pytest.mark.slow, id='gpt'),
+    pytest.param(TASKS['linear'], id='truth'),
+  ],
+)
 def test_the_split_over_calls_and_devices_moves_nothing(task, changes):
   assert jax.local_device_count() == 8
   params = tiny.params(SMALL) if task is TASK else truth.params(task)

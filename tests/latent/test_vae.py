@@ -61,6 +61,7 @@ def test_without_points_there_is_a_decoder_and_nothing_else():
   assert q.mean.shape == q.logvar.shape == (3, 0)
 
 
+@pytest.mark.slow
 def test_half_precision_computes_and_nothing_more():
   points = ('input', 'memory', 'softmax', 'fuse')
   exact, half = make(points=points), make(points=points, dtype='bfloat16')

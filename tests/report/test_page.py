@@ -1,6 +1,7 @@
 """The page is whole, safe, self-contained, and answers to a pointer."""
 
 import dataclasses
+import functools
 import html.parser
 import json
 import math
@@ -59,6 +60,12 @@ def read(*runs):
   return Reader(page.render(runs))
 
 
+@functools.cache
+def whole():
+  """The page of a run of which all is known."""
+  return read(made_up.a_run())
+
+
 def maps(reader):
   return [json.loads(text) for text in reader.scripts[:-1]]
 
@@ -71,7 +78,7 @@ def plain(name='plain'):
 
 
 def test_the_first_screen_says_whether_z_is_used():
-  text = read(made_up.a_run()).text
+  text = whole().text
   first = text[: text.index('Losses are')]
   for words in (
     'The decoder uses z.',
@@ -88,14 +95,14 @@ def test_the_first_screen_says_whether_z_is_used():
 @pytest.mark.parametrize('verdict', typing.get_args(collapse.Verdict))
 def test_every_verdict_has_its_sentence(verdict):
   found = dataclasses.replace(made_up.the_use(), verdict=verdict)
-  evaluation = made_up.a_run().evaluation | {'use': found}
-  text = read(made_up.a_run(evaluation=evaluation)).text
+  evaluation = {'figures': made_up.report(), 'use': found}
+  text = read(made_up.a_run(evaluation=evaluation, lines=[])).text
   assert ('does not use z' in text) == (verdict == 'collapsed')
   assert ('no z to use' in text) == (verdict == 'no latent')
 
 
 def test_every_section_is_there_and_linked():
-  reader = read(made_up.a_run())
+  reader = whole()
   sections = [attrs['id'] for tag, attrs in reader.elements if tag == 'section']
   links = [attrs['href'] for tag, attrs in reader.elements if tag == 'a']
   assert links == [f'#{name}' for name in sections]
@@ -124,7 +131,7 @@ def test_identifiers_are_unique_and_nothing_is_fetched():
 
 
 def test_all_figures_are_in_the_table_though_names_repeat():
-  reader = read(made_up.a_run())
+  reader = whole()
   report = made_up.report().derived()
   for unit in ('perplexity_per_token', 'perplexity_per_word'):
     assert f'{report[f"iw_{unit}"]:.3f}' in reader.text
@@ -137,11 +144,11 @@ def test_runs_stand_side_by_side():
     made_up.a_run('first'),
     made_up.a_run('second', evaluation=evaluation),
   )
-  text = read(*runs).text
-  assert 'figure first second unit' in text
-  assert 'KL(q || p) 3.50 7.12 nats per sequence' in text
+  reader = read(*runs)
+  assert 'figure first second unit' in reader.text
+  assert 'KL(q || p) 3.50 7.12 nats per sequence' in reader.text
   # The denominators differ, so each stands by its figure.
-  assert len(maps(read(*runs))) == 2
+  assert len(maps(reader)) == 2
 
 
 def test_a_run_without_a_section_says_so_beside_one_with_it():
@@ -171,7 +178,7 @@ def test_texts_of_the_data_are_text_wherever_they_stand():
 
 
 def test_the_map_has_every_text_with_its_labels():
-  (data,) = maps(read(made_up.a_run()))
+  (data,) = maps(whole())
   exhibit = made_up.an_exhibit()
   assert data['texts'] == exhibit.texts
   label = data['groups'][0]

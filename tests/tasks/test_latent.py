@@ -174,6 +174,7 @@ def test_importance_weighted_loss_is_the_bound_of_its_draws(estimator):
   )
 
 
+@pytest.mark.slow
 def test_dreg_is_another_gradient_for_the_encoder_alone():
   params = tiny.params(MODEL)
 

