@@ -8,6 +8,7 @@ python -m experiments.sweep --config=configs/sweep_injection.py:study \
 import itertools
 
 from configs import base
+from configs import yelp_short
 
 _POINTS = ('input', 'memory', 'softmax')
 _SINGLE = tuple((point,) for point in _POINTS)
@@ -23,13 +24,7 @@ _ANNEALING = (
 
 def get_config(arg: str = '') -> base.Config:
   c = base.get_config()
-  c.data.source = 'files'
-  c.data.label_field = 'label'
-  c.pipeline.batch_size = 128
-  c.pipeline.lengths = (8, 11, 14, 17)
-  c.model.decoder.width = 256
-  c.model.encoder.width = 256
-  c.model.decoder.positions = 32
+  yelp_short.sentences(c)
   c.objective.beta.duration = '50 %'
   # What is left to see is what the injection and the annealing do.
   c.objective.free_bits.kind = 'none'

@@ -14,13 +14,7 @@ from configs import base
 
 def get_config(arg: str = '') -> base.Config:
   c = base.get_config()
-  c.data.source = 'files'
-  c.data.label_field = 'label'
-  c.pipeline.batch_size = 128
-  c.pipeline.lengths = (8, 11, 14, 17)
-  c.model.decoder.width = 256
-  c.model.encoder.width = 256
-  c.model.decoder.positions = 32
+  sentences(c)
   # A slow rise: the code forms while the KL is cheap, and later shrinks.
   c.objective.beta.duration = '2500 steps'
   c.objective.free_bits.kind = 'total'
@@ -30,6 +24,17 @@ def get_config(arg: str = '') -> base.Config:
   c.training.evaluate_every = 1_000
   c.training.checkpoint_every = 500
   return base.variants(c, arg, {'lm': plain})
+
+
+def sentences(c: base.Config) -> None:
+  """The data, and a model of a size for them."""
+  c.data.source = 'files'
+  c.data.label_field = 'label'
+  c.pipeline.batch_size = 128
+  c.pipeline.lengths = (8, 11, 14, 17)
+  c.model.decoder.width = 256
+  c.model.encoder.width = 256
+  c.model.decoder.positions = 32
 
 
 def plain(c: base.Config) -> None:

@@ -117,11 +117,11 @@ class _Job:
     self._left = collections.deque([plan.evaluation(point, sys.executable)])
     if not trained:
       self._left.appendleft(plan.training([point], sys.executable))
-    self._process = self._start()
+    self.process = self._start()
 
   def ended(self) -> bool:
     """Whether nothing is left to do; an error is on disk then."""
-    code = self._process.poll()
+    code = self.process.poll()
     if code is None:
       return False
     if code:
@@ -129,15 +129,9 @@ class _Job:
     elif not table.trained(self._folder, self.point):
       _fail(self._home, 'the run stopped before its last step')
     elif self._left:
-      self._process = self._start()
+      self.process = self._start()
       return False
     return True
-
-  def stop(self) -> None:
-    self._process.stop()
-
-  def wait(self) -> None:
-    self._process.wait()
 
   def _start(self):
     return _Process(self._left.popleft(), self._home / _LOG, self._cores)
@@ -156,11 +150,11 @@ class _Group:
       with (home / _LOG).open('a') as file:
         file.write(f'trained together with others: see {self._log}\n')
     words = plan.training(points, sys.executable)
-    self._process = _Process(words, self._log, cores)
+    self.process = _Process(words, self._log, cores)
 
   def ended(self) -> bool:
     """Whether all are trained; those that are not have an error on disk."""
-    code = self._process.poll()
+    code = self.process.poll()
     if code is None:
       return False
     for point in self.points:
@@ -170,12 +164,6 @@ class _Group:
           reason = _reason(self._log, code, f'{point.name}: ')
         _fail(self._folder / point.name, reason)
     return True
-
-  def stop(self) -> None:
-    self._process.stop()
-
-  def wait(self) -> None:
-    self._process.wait()
 
 
 def _cleared(
@@ -239,9 +227,9 @@ class Runner:
         time.sleep(0.2)
     finally:  # whatever happens here, the runs keep their last step
       for job, _ in jobs:
-        job.stop()
+        job.process.stop()
       for job, _ in jobs:
-        job.wait()
+        job.process.wait()
     if self._signal:
       print('stopped: the same command goes on from here')
       return 128 + self._signal

@@ -25,6 +25,7 @@ from experiments import command
 from experiments import jobs
 from lvdecode import errors
 from lvdecode.report import comparisons
+from lvdecode.report import style
 from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import table
 from lvdecode.sweeps import vectorize
@@ -167,11 +168,11 @@ def _collect(
   workdir_lib.write_text(folder / 'table.csv', table.to_csv(rows))
   if any(row.status == 'done' for row in rows):
     keys, _ = table.groups(rows)
-    comparisons.save(
+    style.save(
       comparisons.rate_distortion(rows), folder / 'rate_distortion.png'
     )
     for key in keys:
-      comparisons.save(comparisons.against(rows, key), folder / f'by_{key}.png')
+      style.save(comparisons.against(rows, key), folder / f'by_{key}.png')
   return rows
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import itertools
-import pathlib
 
 from matplotlib import figure as mpl_figure
 import matplotlib.axes
@@ -117,13 +116,6 @@ def against(rows: Sequence[table.Row], key: str) -> mpl_figure.Figure:
       frameon=False,
     )
   return picture
-
-
-def save(picture: mpl_figure.Figure, path: pathlib.Path) -> None:
-  """Writes a PNG; a kill leaves the old one or the new."""
-  temporary = path.with_suffix('.tmp')
-  picture.savefig(temporary, format='png', dpi=120)
-  temporary.replace(path)
 
 
 def _iso_lines(axes: matplotlib.axes.Axes) -> None:

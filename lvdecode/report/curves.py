@@ -56,9 +56,7 @@ def panels(lines: Lines) -> list[mpl_figure.Figure]:
 def save_curves(workdir: pathlib.Path) -> pathlib.Path:
   """Writes `curves` to WORKDIR/curves.png."""
   path = workdir / 'curves.png'
-  temporary = path.with_suffix('.tmp')
-  curves(workdir).savefig(temporary, format='png', dpi=120)
-  temporary.replace(path)
+  style.save(curves(workdir), path)
   return path
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.resources
 import io
+import pathlib
 import re
 
 import matplotlib
@@ -34,6 +35,13 @@ _VARIABLES = {
 TEMPLATE = importlib.resources.files('lvdecode.report') / 'template'
 _WIDTH = 4.2  # inches; a telephone shows it at full size
 HEIGHT = 2.8
+
+
+def save(picture: mpl_figure.Figure, path: pathlib.Path) -> None:
+  """Writes a PNG; a kill leaves the old one or the new."""
+  temporary = path.with_suffix('.tmp')
+  picture.savefig(temporary, format='png', dpi=120)
+  temporary.replace(path)
 
 
 def empty(height: float = HEIGHT) -> mpl_figure.Figure:

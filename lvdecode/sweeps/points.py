@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 import copy
 import dataclasses
 import fnmatch
+import functools
 import hashlib
 import json
+import operator
 import re
 from typing import Any
 
@@ -45,10 +47,7 @@ class Point:
 
   def value(self, key: str) -> Any:
     """The setting that a dotted key names."""
-    value: Any = self.settings
-    for part in key.split('.'):
-      value = getattr(value, part)
-    return value
+    return value(self.settings, key)
 
 
 def expand(
@@ -95,6 +94,20 @@ def expand(
       )
     points[point.digest] = point
   return list(points.values())
+
+
+def value(settings: settings_lib.Settings, key: str) -> Any:
+  """The setting that a dotted key names."""
+  return functools.reduce(getattr, key.split('.'), settings)
+
+
+def text_without(settings: settings_lib.Settings, keys: Iterable[str]) -> str:
+  """All settings but those that dotted keys name; equal text, equal settings."""
+  tree = settings_lib.to_dict(settings)
+  for key in keys:
+    *path, last = key.split('.')
+    del functools.reduce(operator.getitem, path, tree)[last]
+  return json.dumps(tree, sort_keys=True)
 
 
 def select(points: list[Point], pattern: str) -> list[Point]:
@@ -190,12 +203,9 @@ def _set(tree: dict, key: str, value: Any) -> None:
 
 
 def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:
-  tree = settings_lib.to_dict(settings)
-  for key in _NO_PART_OF_A_RUN:
-    if key not in overrides:  # a sweep over corpora has other data in each
-      section, name = key.split('.')
-      del tree[section][name]
-  return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+  # A sweep over corpora has other data in each point.
+  left_out = [key for key in _NO_PART_OF_A_RUN if key not in overrides]
+  return hashlib.sha256(text_without(settings, left_out).encode()).hexdigest()
 
 
 def _short_names(keys: Iterable[str]) -> dict[str, str]:

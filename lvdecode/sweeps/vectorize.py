@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
 from typing import Any
 
 from lvdecode import errors
@@ -33,7 +32,9 @@ def chunks(
   """The points in groups that can be trained together, of at most `most`."""
   alike: dict[str, list[points_lib.Point]] = {}
   for point in points:
-    alike.setdefault(_shared(point.settings), []).append(point)
+    alike.setdefault(points_lib.text_without(point.settings, KEYS), []).append(
+      point
+    )
   return [
     group[i : i + most]
     for group in alike.values()
@@ -61,7 +62,7 @@ def check(settings: Sequence[settings_lib.Settings]) -> None:
           f'{key} = {value} needs programs of its own, and runs trained '
           'together have one: train them one by one, without --vectorize'
         )
-  if len({_shared(one) for one in settings}) > 1:
+  if len({points_lib.text_without(one, KEYS) for one in settings}) > 1:
     raise errors.UserError(
       'runs trained together may differ in nothing but ' + ', '.join(KEYS)
     )
@@ -69,7 +70,7 @@ def check(settings: Sequence[settings_lib.Settings]) -> None:
 
 def numbers(settings: settings_lib.Settings) -> dict[str, float]:
   """The values of `NUMBERS`."""
-  return {key: _get(settings, key.split('.')) for key in NUMBERS}
+  return {key: points_lib.value(settings, key) for key in NUMBERS}
 
 
 def rebuilt(
@@ -112,21 +113,3 @@ def _replaced(section, path, value):
     new = value if field.name == name else getattr(section, field.name)
     object.__setattr__(copy, field.name, new)
   return copy
-
-
-def _get(section, path):
-  for name in path:
-    section = getattr(section, name)
-  return section
-
-
-def _shared(settings: settings_lib.Settings) -> str:
-  """All settings but `KEYS`, as text."""
-  tree = settings_lib.to_dict(settings)
-  for key in KEYS:
-    *path, last = key.split('.')
-    section = tree
-    for name in path:
-      section = section[name]
-    del section[last]
-  return json.dumps(tree, sort_keys=True)

@@ -4,6 +4,7 @@ import pytest
 import swept
 
 from lvdecode.report import comparisons
+from lvdecode.report import style
 
 
 def finished(folder, **changes):
@@ -45,6 +46,6 @@ def test_a_figure_nobody_has_leaves_its_panel_empty(tmp_path):
 
 def test_a_picture_is_written_whole(tmp_path):
   path = tmp_path / 'a.png'
-  comparisons.save(comparisons.rate_distortion(finished(tmp_path)), path)
+  style.save(comparisons.rate_distortion(finished(tmp_path)), path)
   assert path.read_bytes().startswith(b'\x89PNG')
   assert not list(tmp_path.glob('*.tmp'))

@@ -20,23 +20,6 @@ from lvdecode import errors
 from lvdecode.training import checkpoint
 
 
-class Killed(Exception):
-  """Ends a run without a word, as far as one process can."""
-
-
-class Dying(toy_task.Data):
-  """Raises instead of giving batch `at`."""
-
-  def __init__(self, at):
-    super().__init__()
-    self.at = at
-
-  def __next__(self):
-    if self.index == self.at:
-      raise Killed
-    return super().__next__()
-
-
 def arrays(state):
   state = state._replace(rng=jax.random.key_data(state.rng))
   return [np.asarray(x) for x in jax.tree.leaves(state)]
@@ -63,8 +46,10 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path, kind):
   whole = toy_task.run(tmp_path / 'whole', toy=toy, parallel=kind)
   # Before any checkpoint, between two lines, and after the last line.
   for at in (1, 5, 9):
-    with pytest.raises(Killed):
-      toy_task.run(tmp_path / 'killed', Dying(at), toy=toy, parallel=kind)
+    with pytest.raises(toy_task.Killed):
+      toy_task.run(
+        tmp_path / 'killed', toy_task.Dying(at), toy=toy, parallel=kind
+      )
   resumed = toy_task.run(tmp_path / 'killed', toy=toy, parallel=kind)
   same(whole, resumed)
   assert whole.carry > 0
@@ -169,7 +154,7 @@ def test_bad_steps_are_counted_and_survived(tmp_path):
 
 def test_too_many_bad_steps_end_the_run(tmp_path):
   # The row of bad steps goes on over a restart.
-  with pytest.raises(Killed):
+  with pytest.raises(toy_task.Killed):
     toy_task.run(tmp_path, DyingBad(), checkpoint_every=1)
   data = toy_task.Data(bad=range(3, 10))
   with pytest.raises(errors.UserError, match='3 steps in a row') as error:
@@ -178,7 +163,7 @@ def test_too_many_bad_steps_end_the_run(tmp_path):
   assert checkpoint.steps(tmp_path)[-1] == 5
 
 
-class DyingBad(Dying):
+class DyingBad(toy_task.Dying):
   def __init__(self):
     super().__init__(5)
     self.bad = range(3, 10)

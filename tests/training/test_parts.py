@@ -19,23 +19,6 @@ from lvdecode.training import trees
 TOY = toy_task.Toy()
 
 
-class Killed(Exception):
-  """Ends a run without a word, as far as one process can."""
-
-
-class Dying(toy_task.Data):
-  """Raises instead of giving batch `at`."""
-
-  def __init__(self, at):
-    super().__init__()
-    self.at = at
-
-  def __next__(self):
-    if self.index == self.at:
-      raise Killed
-    return super().__next__()
-
-
 def made(**changes):
   shapes = jax.eval_shape(TOY.init, jax.random.key(0))
   return optimizer_lib.make(toy_task.optimizer_settings(**changes), 10, shapes)
@@ -238,8 +221,8 @@ def test_a_run_killed_on_either_side_of_a_reset_ends_the_same(tmp_path, kind):
   whole = host(run(tmp_path / 'whole', reset_at=4))
   # The checkpoints there are, of steps 4 and 6, are from before and after.
   for at in (5, 7):
-    with pytest.raises(Killed):
-      run(tmp_path / 'killed', Dying(at), reset_at=4)
+    with pytest.raises(toy_task.Killed):
+      run(tmp_path / 'killed', toy_task.Dying(at), reset_at=4)
   equal(host(run(tmp_path / 'killed', reset_at=4)), whole)
 
 
@@ -260,8 +243,8 @@ def test_the_end_of_aggression_is_remembered(tmp_path):
   # From the checkpoints of steps 3 and 6, and of 9, where it has ended.
   evaluate = Informed()
   for at in (4, 8, 11):
-    with pytest.raises(Killed):
-      trained(tmp_path / 'killed', Dying(at), evaluate)
+    with pytest.raises(toy_task.Killed):
+      trained(tmp_path / 'killed', toy_task.Dying(at), evaluate)
   again = trained(tmp_path / 'killed', evaluate=evaluate)
   equal(host(again), host(whole))
 

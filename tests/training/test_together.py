@@ -20,10 +20,6 @@ RATES = (0.05, 0.02, 0.01, 0.1)
 NOISES = (0.1, 0.0, 0.3, 0.2)
 
 
-class Killed(Exception):
-  """Ends the process, as far as a test can."""
-
-
 def group(
   folder,
   data=None,
@@ -122,6 +118,7 @@ def _whole(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_members_end_as_runs_of_their_own(whole, tmp_path):
   one_by_one(tmp_path)
   close(whole, tmp_path)
@@ -151,10 +148,10 @@ def test_a_group_killed_at_any_member_ends_as_one_that_was_not(
 
   def evaluate(params):
     if next(calls) == evaluation:
-      raise Killed
+      raise toy_task.Killed
     return toy_task.evaluate(params)
 
-  with pytest.raises(Killed):
+  with pytest.raises(toy_task.Killed):
     group(tmp_path, evaluate=evaluate)
   steps = {checkpoint.latest_step(tmp_path / f'm{i}') for i in range(4)}
   assert len(steps) == 2  # those before it have saved, the others have not

@@ -194,6 +194,23 @@ def run(
     )
 
 
+class Killed(Exception):
+  """Ends a run without a word, as far as one process can."""
+
+
+class Dying(Data):
+  """Raises instead of giving batch `at`."""
+
+  def __init__(self, at):
+    super().__init__()
+    self.at = at
+
+  def __next__(self):
+    if self.index == self.at:
+      raise Killed
+    return super().__next__()
+
+
 if __name__ == '__main__':
   run(
     pathlib.Path(sys.argv[1]),
