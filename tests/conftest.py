@@ -8,20 +8,19 @@ import sys
 # deadlock a collective (the rendezvous waits for a thread that never comes).
 os.environ.setdefault('NPROC', '32')
 os.environ['JAX_PLATFORMS'] = os.environ.get('JAX_PLATFORMS', 'cpu')
-# Two thirds of the tests' time is compilation, of programs that run once.
-os.environ['XLA_FLAGS'] = ' '.join(
-  (
-    os.environ.get('XLA_FLAGS', ''),
-    '--xla_force_host_platform_device_count=8',
-    '--xla_backend_optimization_level=0',
-    '--xla_llvm_disable_expensive_passes=true',
-  )
-)
-
 # Lets tests say `import tiny`.
 sys.path.append(str(pathlib.Path(__file__).parent))
 
 import house
+
+os.environ['XLA_FLAGS'] = ' '.join(
+  (
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_force_host_platform_device_count=8',
+    house.QUICK_COMPILATION,
+  )
+)
+
 import jax
 import jaxtyping
 import pytest

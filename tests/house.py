@@ -7,6 +7,11 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 QUICKSTART = 'runs/quickstart'
+# Two thirds of the tests' time is compilation, of programs that run once.
+QUICK_COMPILATION = (
+  '--xla_backend_optimization_level=0 '
+  '--xla_llvm_disable_expensive_passes=true'
+)
 _SHOWN = ('configs', 'docs', 'experiments', 'lvdecode', 'Makefile', 'README.md')
 
 
@@ -22,9 +27,12 @@ def build(folder: pathlib.Path) -> pathlib.Path:
 def environment() -> dict[str, str]:
   """A user's: real devices, data in the workdir; but the tests' own cache."""
   theirs = dict(os.environ)
-  for name in ('NPROC', 'PYTHONPATH', 'TFDS_DATA_DIR', 'XLA_FLAGS'):
+  for name in ('NPROC', 'PYTHONPATH', 'TFDS_DATA_DIR'):
     theirs.pop(name, None)
-  return theirs | {'XDG_CACHE_HOME': str(ROOT / '.pytest_cache' / 'commands')}
+  return theirs | {
+    'XDG_CACHE_HOME': str(ROOT / '.pytest_cache' / 'commands'),
+    'XLA_FLAGS': QUICK_COMPILATION,
+  }
 
 
 def python(folder: pathlib.Path, *arguments: str) -> str:
