@@ -166,11 +166,11 @@ def _filled(
   more = -len(rows) % multiple
   if not more:
     return batch, rows
-  tokens = np.concatenate([batch.tokens, np.repeat(batch.tokens[:1], more, 0)])
-  weights = np.pad(batch.weights, ((0, more), (0, 0)))
-  return pipeline.Batch(tokens, weights), np.pad(
-    rows, (0, more), constant_values=-1
+  filled = jax.tree.map(
+    lambda x: np.concatenate([x, np.repeat(x[:1], more, axis=0)]), batch
   )
+  filled.weights[len(rows) :] = 0
+  return filled, np.pad(rows, (0, more), constant_values=-1)
 
 
 def _weights(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import grain
 import jax
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 import numpy as np
 
 from lvdecode import errors
@@ -24,6 +24,7 @@ class PipelineSettings:
   batch_size: int  # sequences per step, over all processes together
   lengths: tuple[int, ...]  # static lengths, ascending; BOS and EOS counted
   overlong: str  # 'truncate' or 'drop', for texts beyond lengths[-1]
+  encoder_length: int  # static, for an encoder with a tokenizer of its own
   workers: int  # processes that assemble batches; 0: threads of this one
 
   def __post_init__(self):
@@ -46,10 +47,22 @@ class PipelineSettings:
         f"pipeline.overlong is '{self.overlong}': give one of "
         + ', '.join(_OVERLONG)
       )
+    if self.encoder_length < 3:
+      raise errors.UserError(
+        f'pipeline.encoder_length is {self.encoder_length}: give at least 3 '
+        '(a first token, one of the text, a last)'
+      )
     if self.workers < 0:
       raise errors.UserError(
         f'pipeline.workers is {self.workers}: give 0 (threads) or more'
       )
+
+
+class EncoderInput(NamedTuple):
+  """The same texts for an encoder with a tokenizer of its own."""
+
+  tokens: Integer[jax.Array | np.ndarray, 'B S']  # its BOS (CLS) .. EOS (SEP)
+  visible: Bool[jax.Array | np.ndarray, 'B S']  # not the padding
 
 
 class Batch(NamedTuple):
@@ -59,6 +72,8 @@ class Batch(NamedTuple):
   # 1 where tokens[b, t] is modelled (y_1 .. y_n and EOS), 0 at BOS, at padding
   # and all over the rows that only complete a ragged last batch.
   weights: Float[jax.Array | np.ndarray, 'B T']
+  # None where the encoder reads `tokens`.
+  encoder: EncoderInput | None = None
 
 
 class Corpus(NamedTuple):
@@ -73,6 +88,7 @@ class Corpus(NamedTuple):
   unknown: int  # unknown tokens in all rows
   truncated: int  # texts cut to the longest length
   dropped: int  # texts left out as too long
+  encoder: EncoderInput | None = None  # N rows of them
 
   @property
   def unknown_share(self) -> float:
@@ -84,8 +100,13 @@ def tokenize(
   texts: Sequence[str],
   tokenizer: tokenizers.Tokenizer,
   settings: PipelineSettings,
+  encoder_tokenizer: tokenizers.Tokenizer | None = None,
 ) -> Corpus:
-  """Tokenises every text once; raises UserError if nothing is left."""
+  """Tokenises every text once; raises UserError if nothing is left.
+
+  With an encoder's own tokenizer the same texts, as they are modelled, are
+  tokenised by it too.
+  """
   if not texts:
     raise errors.UserError('no text to tokenize: the data are empty')
   width = settings.lengths[-1]
@@ -122,6 +143,24 @@ def tokenize(
     unknown=unknown,
     truncated=len(cut),
     dropped=len(texts) - len(rows),
+    encoder=None
+    if encoder_tokenizer is None
+    else _encoder_input(kept, encoder_tokenizer, settings.encoder_length),
+  )
+
+
+def _encoder_input(
+  texts: Sequence[str], tokenizer: tokenizers.Tokenizer, width: int
+) -> EncoderInput:
+  """N texts, cut where they are longer than `width`."""
+  encoded = [ids[: width - 2] for ids in tokenizer.encode(texts)]
+  sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
+  flat = np.fromiter(
+    itertools.chain.from_iterable(encoded), np.int64, int(sizes.sum())
+  )
+  return EncoderInput(
+    _matrix(flat, sizes, width, tokenizer),
+    np.arange(width)[None, :] < sizes[:, None] + 2,
   )
 
 
@@ -147,7 +186,8 @@ def _matrix(
 def batch_of(
   texts: Sequence[str],
   tokenizer: tokenizers.Tokenizer,
-  lengths: tuple[int, ...],
+  settings: PipelineSettings,
+  encoder_tokenizer: tokenizers.Tokenizer | None = None,
 ) -> Batch:
   """One batch of a few texts, at the smallest length for all.
 
@@ -158,10 +198,9 @@ def batch_of(
     raise errors.UserError('no text was given: type at least one')
   for text in dict.fromkeys(unknown(texts, tokenizer)):
     logging.warning('no token of %r is in the vocabulary', text)
-  settings = PipelineSettings(
-    batch_size=len(texts), lengths=lengths, overlong='truncate', workers=0
-  )
-  corpus = tokenize(texts, tokenizer, settings)
+  lengths = settings.lengths
+  settings = dataclasses.replace(settings, overlong='truncate')
+  corpus = tokenize(texts, tokenizer, settings, encoder_tokenizer)
   if corpus.truncated:
     logging.warning(
       '%d of %d texts truncated to %d tokens (pipeline.lengths)',
@@ -192,9 +231,15 @@ def _buckets(
 def _batch(corpus: Corpus, rows: Int[np.ndarray, ' B'], length: int) -> Batch:
   column = np.arange(length)[None, :]
   modelled = (column >= 1) & (column < corpus.lengths[rows][:, None])
+  encoder = corpus.encoder
+  if encoder is not None:
+    encoder = EncoderInput(
+      encoder.tokens[rows].astype(np.int32), encoder.visible[rows]
+    )
   return Batch(
     corpus.tokens[rows, :length].astype(np.int32),
     modelled.astype(np.float32),
+    encoder,
   )
 
 

@@ -4,6 +4,7 @@ import itertools
 import logging
 
 from absl import flags
+import jax
 import numpy as np
 import pytest
 
@@ -34,6 +35,7 @@ def _settings(**changes) -> pipeline.PipelineSettings:
     'batch_size': 8,
     'lengths': _LENGTHS,
     'overlong': 'truncate',
+    'encoder_length': 8,
     'workers': 0,
   }
   return pipeline.PipelineSettings(**(values | changes))
@@ -54,7 +56,7 @@ def _equal(left, right) -> bool:
   return len(left) == len(right) and all(
     np.array_equal(a, b)
     for one, other in zip(left, right, strict=True)
-    for a, b in zip(one, other, strict=True)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
   )
 
 
@@ -201,7 +203,7 @@ def test_shards_are_disjoint_and_complete(corpus, count):
     for p in range(count)
   ]
   joined = [
-    pipeline.Batch(*map(np.concatenate, zip(*parts, strict=True)))
+    jax.tree.map(lambda *x: np.concatenate(x), *parts)
     for parts in zip(*shards, strict=True)
   ]
   assert _equal(joined, whole)
@@ -271,24 +273,50 @@ def test_padding_fraction_is_that_of_the_first_epoch(tokenizer, corpus):
 
 
 def test_typed_texts_make_one_batch_of_the_smallest_length(tokenizer):
-  batch = pipeline.batch_of(['w1', 'w1 w2 w3 w4 w5'], tokenizer, _LENGTHS)
+  batch = pipeline.batch_of(['w1', 'w1 w2 w3 w4 w5'], tokenizer, _settings())
   assert batch.tokens.shape == (2, 10)
   assert batch.weights.sum(axis=1).tolist() == [2, 6]
-  assert pipeline.batch_of(['w1'], tokenizer, _LENGTHS).tokens.shape == (1, 6)
+  one = pipeline.batch_of(['w1'], tokenizer, _settings())
+  assert one.tokens.shape == (1, 6)
 
 
 def test_a_typed_text_that_is_too_long_is_cut_with_a_warning(tokenizer, caplog):
   with caplog.at_level(logging.WARNING):
-    batch = pipeline.batch_of([' '.join(_WORDS)], tokenizer, _LENGTHS)
+    batch = pipeline.batch_of([' '.join(_WORDS)], tokenizer, _settings())
   assert batch.tokens.shape == (1, 16)
   assert '1 of 1 texts truncated to 14 tokens' in caplog.text
+
+
+@pytest.fixture(name='apart', scope='module')
+def _apart(texts, tokenizer):
+  """Read by characters, written by words."""
+  settings = tokenizers.TokenizerSettings(kind='char', vocab_size=99, path='')
+  own = tokenizers.train(settings, texts)
+  return pipeline.tokenize(texts, tokenizer, _settings(), own), own
+
+
+def _read_what_is_written(batch, tokenizer, own):
+  for row, ids in enumerate(batch.tokens):
+    read = batch.encoder.tokens[row]
+    size = int(batch.encoder.visible[row].sum())
+    assert read[0] == own.bos and read[size - 1] == own.eos
+    assert (read[size:] == own.pad).all() and len(read) == 8
+    assert own.decode(read) == tokenizer.decode(ids)[:6]
+
+
+def test_an_encoder_may_read_the_texts_by_tokens_of_its_own(apart, tokenizer):
+  corpus, own = apart
+  for batch in _take(pipeline.train_batches(corpus, _settings(), seed=1), 9):
+    _read_what_is_written(batch, tokenizer, own)
+  for batch, _ in pipeline.eval_batches(corpus, 8, _LENGTHS):
+    _read_what_is_written(batch, tokenizer, own)
 
 
 @pytest.mark.parametrize('text', ['', 'nothing known here', '<eos>'])
 def test_a_text_without_a_known_token_is_named(tokenizer, text, caplog):
   assert pipeline.unknown(['w1', text, 'w1 nothing'], tokenizer) == [text]
   with caplog.at_level(logging.WARNING):
-    batch = pipeline.batch_of([text, 'w1'], tokenizer, _LENGTHS)
+    batch = pipeline.batch_of([text, 'w1'], tokenizer, _settings())
   assert f'no token of {text!r} is in the vocabulary' in caplog.text
   assert batch.weights.sum(axis=1).min() >= 1
 
@@ -297,6 +325,7 @@ def test_a_text_without_a_known_token_is_named(tokenizer, text, caplog):
   ('changes', 'message'),
   [
     ({'batch_size': 0}, 'pipeline.batch_size is 0'),
+    ({'encoder_length': 2}, 'pipeline.encoder_length is 2'),
     ({'lengths': ()}, 'pipeline.lengths has 0'),
     ({'lengths': (4, 5, 6, 7, 8)}, 'pipeline.lengths has 5'),
     ({'lengths': (8, 4)}, 'ascending'),
