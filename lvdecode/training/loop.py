@@ -9,6 +9,7 @@ import pathlib
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lvdecode import errors
@@ -125,6 +126,8 @@ class Run:
     settings: of the run.
     optimizer_settings: of the optimiser.
     seed: of parameters and noise.
+    begin: the initial parameters -> those the run begins with, some of them
+      pretrained; None for the initial ones, which need no evaluation then.
     reset_at: the step before which the decoder begins anew; 0 for none.
     workdir: a folder held by `workdir.claim`.
     name: what its lines begin with, among others; '' for a run on its own.
@@ -136,6 +139,7 @@ class Run:
   settings: TrainingSettings
   optimizer_settings: optimizer_lib.OptimizerSettings
   seed: int
+  begin: Callable[[step_lib.Params], step_lib.Params] | None
   reset_at: int
   workdir: pathlib.Path
   name: str
@@ -224,7 +228,7 @@ def _start(
 ) -> step_lib.TrainState:
   """The last checkpoint's state, or the initial one."""
   if not checkpoints.steps():
-    return initial()
+    return _begun(initial(), spec.begin)
   # Shapes are enough: the initial parameters need not exist.
   state, loop = checkpoints.restore(jax.eval_shape(initial))
   spec.data.set_state(loop['data'])
@@ -234,6 +238,15 @@ def _start(
     '%sgoing on from the checkpoint of step %d', _prefix(spec), state.step
   )
   return state
+
+
+def _begun(state, begin) -> step_lib.TrainState:
+  """The initial state with the parameters that the run begins with."""
+  if begin is None:
+    return state
+  params = begin(state.params)
+  ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+  return state._replace(params=params, ema=ema)
 
 
 def _prefix(spec: Run) -> str:
@@ -282,6 +295,8 @@ class Trainer:
     """
     settings = self._settings
     saved = self._step
+    if self._step == 0 and self._spec.begin is not None:
+      self._evaluated(read())
     while self._step < settings.steps and not stop.requested:
       yield from self._advance()
       if self._due(settings.log_every):

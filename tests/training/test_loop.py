@@ -273,3 +273,24 @@ def lines_seen(path):
 def final(workdir, kind):
   """The finished run's state: running it again trains nothing."""
   return toy_task.run(workdir, toy_task.Data(), steps=60, parallel=kind)
+
+
+def test_a_run_begins_with_what_it_is_given_and_says_how_good_that_is(tmp_path):
+  def begin(params):
+    return jax.tree.map(lambda x: x + 1, params)
+
+  options = dict(begin=begin, steps=4)
+  toy_task.run(tmp_path / 'given', **options)
+  text = (tmp_path / 'given' / 'metrics.jsonl').read_text()
+  first = json.loads(text.splitlines()[0])
+  shapes = toy_task.Toy().init(jax.random.split(jax.random.key(0))[0])
+  assert first['step'] == 0
+  assert first['evaluate/error'] == pytest.approx(
+    toy_task.evaluate(begin(shapes))['error']
+  )
+  # Killed after its first checkpoint, it does not begin again.
+  with pytest.raises(toy_task.Killed):
+    toy_task.run(tmp_path / 'killed', toy_task.Dying(3), **options)
+  toy_task.run(tmp_path / 'killed', **options)
+  again = (tmp_path / 'killed' / 'metrics.jsonl').read_text()
+  assert [json.loads(line)['step'] for line in again.splitlines()].count(0) == 1

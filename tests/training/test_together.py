@@ -51,6 +51,7 @@ def group(
       settings=settings,
       optimizer_settings=toy_task.optimizer_settings(learning_rate=own['rate']),
       seed=i,
+      begin=None,
       reset_at=0,
       workdir=folder / f'm{i}',
       name=f'm{i}',

@@ -169,6 +169,7 @@ def run(
   toy=Toy(),
   seed=0,
   reset_at=0,
+  begin=None,
   **changes,
 ):
   """Trains the toy in `workdir`, as a command would."""
@@ -187,6 +188,7 @@ def run(
         settings=settings,
         optimizer_settings=optimizer,
         seed=seed,
+        begin=begin,
         reset_at=reset_at,
         workdir=workdir,
         name='',
