@@ -38,7 +38,15 @@ def get_config(arg: str = '') -> Config:
   c.pipeline.batch_size = 64  # over all devices and micro-batches
   c.pipeline.lengths = (12, 16, 20, 24)  # static shapes; BOS, EOS counted
   c.pipeline.overlong = 'truncate'  # or 'drop'; both are counted
+  # For an encoder with a tokenizer of its own: longer texts are cut for it.
+  c.pipeline.encoder_length = 32
   c.pipeline.workers = 0  # processes that assemble batches; 0: a thread
+
+  # Weights to begin with; their sizes and tokenizer take the place of those
+  # below. Folders of Hugging Face's layout, or names on its hub.
+  c.pretrained = Config()
+  c.pretrained.decoder = ''  # of a GPT-2
+  c.pretrained.encoder = ''  # of a BERT, or a GPT-2 for encoder.kind 'own'
 
   c.model = Config()
   c.model.latent_size = 32  # Z
@@ -50,11 +58,16 @@ def get_config(arg: str = '') -> Config:
   c.model.decoder.positions = 64  # at least the longest of pipeline.lengths
   c.model.decoder.dropout = 0.1
   c.model.encoder = Config()
-  # 'own', 'shared_embeddings' (of the decoder) or 'decoder' (its blocks).
+  # 'own', 'shared_embeddings' (of the decoder), 'decoder' (its blocks), or
+  # 'bert' with its own tokenizer, for the weights of pretrained.encoder.
   c.model.encoder.kind = 'shared_embeddings'
   c.model.encoder.layers = 2
   c.model.encoder.heads = 4
   c.model.encoder.width = 128
+  c.model.encoder.inner = 0
+  c.model.encoder.positions = 0  # 0: as the decoder's
+  c.model.encoder.activation = 'gelu_tanh'
+  c.model.encoder.epsilon = 1e-5
   c.model.encoder.dropout = 0.1
   c.model.encoder.pooling = 'attention'  # 'mean', 'first'
   c.model.posterior = Config()

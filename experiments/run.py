@@ -15,12 +15,14 @@ import jax
 from ml_collections import config_flags
 
 from experiments import command
+from lvdecode import beginning
 from lvdecode import errors
 from lvdecode import restore
 from lvdecode import settings as settings_lib
 from lvdecode.evaluation import collapse
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import split
+from lvdecode.evaluation import use
 from lvdecode.report import curves
 from lvdecode.sweeps import points
 from lvdecode.sweeps import vectorize
@@ -58,7 +60,7 @@ def main() -> None:
       raise errors.UserError('--dry_run checks one run: leave out --together')
     train_together(_members(config, _TOGETHER.value), command.workdir())
     return
-  settings = settings_lib.from_dict(config)
+  settings = beginning.settings(config)
   if _DRY_RUN.value:
     with tempfile.TemporaryDirectory() as folder:
       dry_run(settings, folder)
@@ -120,7 +122,7 @@ def _members(config, text) -> dict[str, settings_lib.Settings]:
     members = json.loads(text)
     assert isinstance(members, dict) and members
     return {
-      name: settings_lib.from_dict(points.overridden(config, keys))
+      name: beginning.settings(points.overridden(config, keys))
       for name, keys in members.items()
     }
   except errors.UserError:
@@ -142,20 +144,21 @@ def _opened(
   wanted = settings_lib.to_dict(settings) | {'data_fingerprint': fingerprint}
   with workdir_lib.claim(workdir, wanted, _MAY_CHANGE):
     texts = sources.read(settings.data, 'train', cache).texts
-    tokenizer = _tokenizer(settings, texts, workdir)
-    corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
+    both = _tokenizers(settings, texts, workdir)
+    corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
     _describe(corpus, settings)
     settings = _in_steps(settings, corpus)
-    task = settings_lib.build_task(settings, tokenizer)
+    task = settings_lib.build_task(settings, *both)
     data = pipeline.train_batches(corpus, settings.pipeline, settings.seed)
     try:
       yield loop.Run(
         task=task,
         data=data,
-        evaluate=_evaluation(settings, task, tokenizer, cache),
+        evaluate=_evaluation(settings, task, both, cache),
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,
+        begin=beginning.weights(settings),
         reset_at=settings.objective.pretraining_steps,
         workdir=workdir,
         name=name,
@@ -172,11 +175,11 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   )
   print(json.dumps(settings_lib.to_dict(settings), indent=2))
   texts = sources.read(settings.data, 'train', folder).texts
-  tokenizer = tokenizers.train(settings.tokenizer, texts)
-  corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
+  both = _tokenizers(settings, texts, pathlib.Path(folder))
+  corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
   _describe(corpus, settings)
   settings = _in_steps(settings, corpus)
-  task = settings_lib.build_task(settings, tokenizer)
+  task = settings_lib.build_task(settings, *both)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
   optimizer = optimizer_lib.make(
     settings.optimizer, settings.training.steps, shapes
@@ -188,17 +191,22 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   print(f'on {devices} device(s) of kind {jax.devices()[0].device_kind}')
 
 
-def _tokenizer(settings, texts, workdir) -> tokenizers.Tokenizer:
-  """The run's tokenizer: trained once, then read from the workdir."""
-  folder = workdir / restore.TOKENIZER
-  if folder.exists():
-    return tokenizers.load(folder)
-  tokenizer = tokenizers.train(settings.tokenizer, texts)
-  with tempfile.TemporaryDirectory(dir=workdir) as temporary:
-    whole = pathlib.Path(temporary) / restore.TOKENIZER
+def _tokenizers(settings, texts, workdir) -> restore.Tokenizers:
+  """The run's: trained or found once, then read from the workdir."""
+  if not (workdir / restore.TOKENIZER).exists():
+    tokenizer = tokenizers.train(settings.tokenizer, texts)
+    _keep(tokenizer, workdir / restore.TOKENIZER)
+  own = workdir / restore.ENCODER_TOKENIZER
+  if settings.model.reads_apart and not own.exists():
+    _keep(tokenizers.load(settings.pretrained.encoder), own)
+  return restore.open_tokenizers(workdir, settings)
+
+
+def _keep(tokenizer, folder) -> None:
+  with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+    whole = pathlib.Path(temporary) / folder.name
     tokenizer.save(whole)
     whole.rename(folder)  # all of it or nothing
-  return tokenizer
 
 
 def _describe(corpus, settings) -> None:
@@ -217,26 +225,26 @@ def _in_steps(settings, corpus) -> settings_lib.Settings:
   return settings_lib.in_steps(settings, epoch)
 
 
-def _evaluation(settings, task, tokenizer, cache):
+def _evaluation(settings, task, both, cache):
   """Parameters -> figures of the validation split."""
   whole = sources.read(settings.data, 'validation', cache)
   texts = sources.spread(whole, settings.evaluation.texts).texts
-  corpus = pipeline.tokenize(texts, tokenizer, settings.pipeline)
-
+  corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
   watch = collapse.Watch()
 
   def measure(params):
-    found = figures.validation_figures(
-      split.Split(
-        task=task,
-        params=params,
-        corpus=corpus,
-        batch_size=settings.evaluation.batch_size,
-        lengths=settings.pipeline.lengths,
-        seed=0,
-      )
+    some = split.Split(
+      task=task,
+      params=params,
+      corpus=corpus,
+      batch_size=settings.evaluation.batch_size,
+      lengths=settings.pipeline.lengths,
+      seed=0,
     )
+    found = figures.validation_figures(some)
     watch(found)
+    if settings.pretrained.decoder and task.points:
+      found['nll_untold'] = use.untold_nll(some)
     return found
 
   return measure

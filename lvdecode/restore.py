@@ -22,7 +22,8 @@ from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
 from lvdecode.training import workdir as workdir_lib
 
-TOKENIZER = 'tokenizer'
+TOKENIZER, ENCODER_TOKENIZER = 'tokenizer', 'encoder_tokenizer'
+Tokenizers = tuple[tokenizers.Tokenizer, tokenizers.Tokenizer | None]
 GREEDY = sampling.Rules()
 SAMPLE = sampling.Rules(method='sample')
 _ROWS = 256  # most texts a compiled call
@@ -48,14 +49,24 @@ def load(workdir: str | os.PathLike[str], step: int | None = None) -> 'Model':
   """
   folder = pathlib.Path(workdir)
   settings = read_settings(folder)
-  tokenizer = tokenizers.load(folder / TOKENIZER)
-  task = settings_lib.build_task(settings, tokenizer)
+  both = open_tokenizers(folder, settings)
+  task = settings_lib.build_task(settings, *both)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
   if step is None:
     step = checkpoint.best_step(folder) or checkpoint.latest_step(folder)
   item = 'ema' if settings.training.ema else 'params'
   params = checkpoint.restore_params(folder, step, shapes, item)
-  return Model(folder, settings, task, params, tokenizer, step)
+  return Model(folder, settings, task, params, *both, step)
+
+
+def open_tokenizers(
+  folder: pathlib.Path, settings: settings_lib.Settings
+) -> Tokenizers:
+  """The decoder's, and the encoder's where it has one of its own."""
+  own = None
+  if settings.model.reads_apart:
+    own = tokenizers.load(folder / ENCODER_TOKENIZER)
+  return tokenizers.load(folder / TOKENIZER), own
 
 
 class Model:
@@ -67,6 +78,7 @@ class Model:
     task: the network and its objective.
     params: the parameters (their running average where the run kept one).
     tokenizer: of the run.
+    encoder_tokenizer: what the encoder reads by; None for the same.
     step: of the checkpoint.
   """
 
@@ -77,6 +89,7 @@ class Model:
     task: latent.LatentTask,
     params: Any,
     tokenizer: tokenizers.Tokenizer,
+    encoder_tokenizer: tokenizers.Tokenizer | None,
     step: int,
   ):
     self.workdir = workdir
@@ -84,12 +97,19 @@ class Model:
     self.task = task
     self.params = jax.tree.map(jnp.asarray, params)
     self.tokenizer = tokenizer
+    self.encoder_tokenizer = encoder_tokenizer
     self.step = step
 
   @property
   def latent_size(self) -> int:
     """Z; 0 for a plain language model."""
     return self.task.model.latent_size
+
+  def tokenize(self, texts: Sequence[str]) -> pipeline.Corpus:
+    """The texts as the run's own splits were tokenised."""
+    return pipeline.tokenize(
+      texts, self.tokenizer, self.config.pipeline, self.encoder_tokenizer
+    )
 
   def encode(self, texts: Sequence[str]) -> gaussian.Gaussian:
     """q(z | y) of each text: mean and logvar, NumPy arrays [n, Z]."""
@@ -207,11 +227,16 @@ class Model:
       raise errors.UserError(
         'a single text was given where a list is needed: write [text]'
       )
-    lengths = self.config.pipeline.lengths
     for first in range(0, max(1, len(texts)), _ROWS):
       part = list(texts[first : first + _ROWS])
       filler = part[:1] * (_round_up(len(part)) - len(part))
-      yield pipeline.batch_of(part + filler, self.tokenizer, lengths), first
+      batch = pipeline.batch_of(
+        part + filler,
+        self.tokenizer,
+        self.config.pipeline,
+        self.encoder_tokenizer,
+      )
+      yield batch, first
 
 
 def _round_up(count: int) -> int:

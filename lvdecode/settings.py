@@ -39,6 +39,19 @@ class EvaluationSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainedSettings:
+  """Weights that a run begins with, in Hugging Face's layout; '' for none.
+
+  Attributes:
+    decoder: a folder (or a name on the hub) of a GPT-2.
+    encoder: of a BERT, or of a GPT-2 for `model.encoder.kind` 'own'.
+  """
+
+  decoder: str
+  encoder: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
   """One run. `configs/base.py` holds every key with its reason."""
 
@@ -46,6 +59,7 @@ class Settings:
   data: sources.DataSettings
   tokenizer: tokenizers.TokenizerSettings
   pipeline: pipeline.PipelineSettings
+  pretrained: PretrainedSettings
   model: vae.ModelSettings
   objective: objective_lib.ObjectiveSettings
   optimizer: optimizer.OptimizerSettings
@@ -64,6 +78,7 @@ class Settings:
         f'pipeline.lengths ends at {longest}, model.decoder.positions = '
         f'{positions}: give at least as many positions'
       )
+    self._check_pretrained()
     begin = self.objective.pretraining_steps
     if begin >= self.training.steps:
       raise errors.UserError(
@@ -80,6 +95,32 @@ class Settings:
       'objective.beta', self.objective.beta, self.training.steps - begin, 0
     )
     self._check_remedies()
+
+  def _check_pretrained(self):
+    """What begins with given weights has a place for them."""
+    if self.pretrained.decoder and self.objective.pretraining_steps:
+      raise errors.UserError(
+        'objective.pretraining_steps ends with a decoder that begins anew, '
+        'without the weights of pretrained.decoder: give one of them'
+      )
+    if self.model.reads_apart and not self.pretrained.encoder:
+      raise errors.UserError(
+        "model.encoder.kind = 'bert' reads by the tokenizer of its weights: "
+        'give their folder as pretrained.encoder'
+      )
+    read, encoder = self.pipeline.lengths[-1], self.model.encoder
+    if self.model.reads_apart:
+      read = self.pipeline.encoder_length
+    if 0 < encoder.positions < read and encoder.kind in ('own', 'bert'):
+      raise errors.UserError(
+        f'model.encoder.positions = {encoder.positions}, and texts of {read} '
+        'tokens are to be read: shorten '
+        + (
+          'pipeline.encoder_length'
+          if self.model.reads_apart
+          else 'pipeline.lengths'
+        )
+      )
 
   def _check_remedies(self):
     """What is done against a posterior's collapse has something to act on."""
@@ -144,10 +185,13 @@ def in_steps(settings: Settings, epoch_steps: int) -> Settings:
 
 
 def build_task(
-  settings: Settings, tokenizer: tokenizers.Tokenizer
+  settings: Settings,
+  tokenizer: tokenizers.Tokenizer,
+  encoder_tokenizer: tokenizers.Tokenizer | None,
 ) -> latent.LatentTask:
-  """The task of a run, for the vocabulary of its tokenizer."""
-  model = vae.VAE(settings.model, tokenizer.vocab_size)
+  """The task of a run, for the vocabularies of its tokenizers."""
+  read_by = encoder_tokenizer or tokenizer
+  model = vae.VAE(settings.model, tokenizer.vocab_size, read_by.vocab_size)
   hidden = tokenizer.pad if tokenizer.unk is None else tokenizer.unk
   return latent.LatentTask(model, settings.objective, hidden)
 

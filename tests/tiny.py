@@ -69,6 +69,10 @@ def encoder_settings(**changes):
     layers=1,
     heads=HEADS,
     width=WIDTH,
+    inner=0,
+    positions=0,
+    activation='gelu_tanh',
+    epsilon=1e-5,
     dropout=0.0,
     pooling='attention',
   )
@@ -99,7 +103,7 @@ def model_settings(
 
 
 def model(*args, **kwargs):
-  return vae.VAE(model_settings(*args, **kwargs), VOCAB)
+  return vae.VAE(model_settings(*args, **kwargs), VOCAB, VOCAB)
 
 
 def shallow(*args, **kwargs):

@@ -211,6 +211,19 @@ def shuffled_gap(split: split_lib.Split) -> float:
   return split_lib.mean(split.per_text(one_batch) - split.sample.nll)
 
 
+def untold_nll(split: split_lib.Split) -> float:
+  """-log p(y) by the decoder told nothing, nats per sequence.
+
+  Of a pretrained decoder before the first step: what it begins from.
+  """
+
+  def one_batch(batch, rows):
+    z = split.sample.z[rows]
+    return _token_nll(split.task, split.params, batch, z, ()).sum(axis=1)
+
+  return split_lib.mean(split.per_text(one_batch))
+
+
 def _without(points: tuple[str, ...], silent: str) -> tuple[str, ...]:
   return tuple(point for point in points if point != silent)
 

@@ -11,10 +11,11 @@ from lvdecode.latent import gaussian
 from lvdecode.latent import injection as injections
 from lvdecode.latent import posterior
 from lvdecode.nn import attention
+from lvdecode.nn import bert
 from lvdecode.nn import gpt
 from lvdecode.nn import vocabulary
 
-ENCODERS = ('own', 'shared_embeddings', 'decoder')
+ENCODERS = ('own', 'shared_embeddings', 'decoder', 'bert')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,13 @@ class EncoderSettings:
 
   Attributes:
     kind: 'own' (a bidirectional Transformer of its own), 'shared_embeddings'
-      (its own blocks on the decoder's embeddings) or 'decoder' (the decoder's
-      blocks without the causal mask; the sizes below then go unused).
+      (its own blocks on the decoder's embeddings), 'decoder' (the decoder's
+      blocks without the causal mask; the sizes below then go unused) or 'bert'
+      (with a tokenizer of its own).
+    inner: width of the MLPs; 0 for 4 width.
+    positions: the longest text it reads; 0 for as many as the decoder.
+    activation: of `transformer.ACTIVATIONS`.
+    epsilon: of the layer norms.
     pooling: 'attention', 'mean' or 'first'.
   """
 
@@ -49,6 +55,10 @@ class EncoderSettings:
   layers: int
   heads: int
   width: int
+  inner: int
+  positions: int
+  activation: str
+  epsilon: float
   dropout: float
   pooling: str
 
@@ -56,6 +66,8 @@ class EncoderSettings:
     errors.one_of('model.encoder.kind', self.kind, ENCODERS)
     for key in ('layers', 'heads', 'width'):
       errors.at_least(f'model.encoder.{key}', getattr(self, key), 1)
+    for key in ('inner', 'positions'):
+      errors.at_least(f'model.encoder.{key}', getattr(self, key), 0)
     _divides('model.encoder', self.heads, self.width)
     errors.between('model.encoder.dropout', self.dropout, 0.0, 1.0)
     errors.one_of('model.encoder.pooling', self.pooling, posterior.POOLINGS)
@@ -77,6 +89,11 @@ class ModelSettings:
   injection: injections.InjectionSettings
   latent_size: int
   dtype: str
+
+  @property
+  def reads_apart(self) -> bool:
+    """Whether the encoder has a tokenizer of its own."""
+    return bool(self.injection.points) and self.encoder.kind == 'bert'
 
   def __post_init__(self):
     errors.at_least('model.latent_size', self.latent_size, 1)
@@ -112,6 +129,7 @@ class VAE(nn.Module):
 
   settings: ModelSettings
   vocab_size: int
+  encoder_vocab_size: int
 
   def setup(self):
     settings = self.settings
@@ -132,15 +150,7 @@ class VAE(nn.Module):
     if sizes.kind == 'decoder':
       heads = settings.decoder.heads
     else:
-      self.encoder = gpt.GPT(
-        vocab_size=self.vocab_size,
-        positions=settings.decoder.positions,
-        layers=sizes.layers,
-        heads=sizes.heads,
-        width=sizes.width,
-        dropout=sizes.dropout,
-        dtype=dtype,
-      )
+      self.encoder = self._encoder(sizes, dtype)
     self.posterior = posterior.Posterior(
       settings.posterior, settings.latent_size, sizes.pooling, heads
     )
@@ -151,6 +161,23 @@ class VAE(nn.Module):
       width=settings.decoder.width,
       vocab_size=self.vocab_size,
     )
+
+  def _encoder(self, sizes: EncoderSettings, dtype) -> gpt.GPT | bert.BERT:
+    chosen = dict(
+      vocab_size=self.encoder_vocab_size,
+      positions=sizes.positions or self.settings.decoder.positions,
+      layers=sizes.layers,
+      heads=sizes.heads,
+      width=sizes.width,
+      inner=sizes.inner,
+      activation=sizes.activation,
+      epsilon=sizes.epsilon,
+      dropout=sizes.dropout,
+      dtype=dtype,
+    )
+    if sizes.kind == 'bert':  # every text is of the first type
+      return bert.BERT(types=1, pools=False, **chosen)
+    return gpt.GPT(**chosen)
 
   def part(self, path: str) -> str:
     """Whose the parameter is: 'encoder', 'decoder', or 'both' for shared."""
@@ -183,7 +210,7 @@ class VAE(nn.Module):
     mask = attention.padding(visible)
     kind = self.settings.encoder.kind
     blocks = self.decoder if kind == 'decoder' else self.encoder
-    embed = self.encoder if kind == 'own' else self.decoder
+    embed = self.encoder if kind in ('own', 'bert') else self.decoder
     states = blocks.blocks(
       embed.embed(tokens), mask, deterministic=deterministic
     )

@@ -11,6 +11,7 @@ import operator
 import re
 from typing import Any
 
+from lvdecode import beginning
 from lvdecode import errors
 from lvdecode import settings as settings_lib
 
@@ -159,7 +160,7 @@ def overridden(base: Mapping[str, Any], overrides: Overrides) -> dict:
 def _point(base, overrides, varied, short) -> Point:
   tree = overridden(base, overrides)
   try:
-    settings = settings_lib.from_dict(tree)
+    settings = beginning.settings(tree)
   except errors.UserError as error:
     raise errors.UserError(
       f'point {_plain(overrides)} of the sweep: {error}'

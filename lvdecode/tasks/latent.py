@@ -222,7 +222,7 @@ class LatentTask:
 
   def encode(self, params: dict, batch: pipeline.Batch) -> gaussian.Gaussian:
     """q(z | y) of each text [B, Z]."""
-    return self._apply(params, 'encode', batch.tokens, visible(batch))
+    return self._apply(params, 'encode', *read(batch))
 
   def prior(self, params: dict, batch: pipeline.Batch) -> gaussian.Gaussian:
     """p(z) of each text [B, Z]: N(0, I), whatever the text."""
@@ -346,8 +346,7 @@ class LatentTask:
     group = posterior.Group(real_examples(batch), streams.step, axis_name)
     q, sown = self.model.apply(
       {'params': params},
-      batch.tokens,
-      visible(batch),
+      *read(batch),
       deterministic=False,
       group=group,
       rngs={'dropout': streams.device('encoder_dropout', axis_name)},
@@ -379,6 +378,13 @@ class LatentTask:
       rngs=None if dropout is None else {'dropout': dropout},
       method=method,
     )
+
+
+def read(batch: pipeline.Batch) -> tuple[jax.Array, jax.Array]:
+  """What the encoder reads: tokens [B, S], and which are not padding."""
+  if batch.encoder is None:
+    return jnp.asarray(batch.tokens), visible(batch)
+  return jnp.asarray(batch.encoder.tokens), jnp.asarray(batch.encoder.visible)
 
 
 def visible(batch: pipeline.Batch) -> jax.Array:

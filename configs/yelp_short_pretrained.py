@@ -1,0 +1,40 @@
+"""Short Yelp sentences by a pretrained decoder that learns of z.
+
+The decoder's folder is one of Hugging Face's GPT-2 layout, as experiments.export
+writes it; its sizes and its tokenizer are taken over.
+
+  python -m experiments.run --config=configs/yelp_short_pretrained.py \
+    --config.data.path=DATA/yelp_short \
+    --config.pretrained.decoder=models/small/decoder --workdir=runs/adapted
+  python -m experiments.sweep --config=configs/yelp_short_pretrained.py:scratch \
+    --config.data.path=DATA/yelp_short --workdir=runs/scratch
+"""
+
+from configs import base
+from configs import yelp_short
+
+_NEW = '(encoder|posterior|injection)/.*'
+
+
+def get_config(arg: str = '') -> base.Config:
+  c = yelp_short.get_config()
+  c.pipeline.lengths = (12, 16, 20, 28)  # byte-level tokens, not words
+  # The first step finds the pretrained language model as it was.
+  c.model.injection.init = 'zero'
+  c.model.injection.memory_score = -10.0
+  # First what is new learns from the decoder as it is, then all together.
+  c.optimizer.stages = ((500, ((_NEW, 1.0), ('.*', 0.0))),)
+  c.optimizer.multipliers = ((_NEW, 1.0), ('.*', 0.3))
+  return base.variants(c, arg, {'scratch': scratch})
+
+
+def scratch(c: base.Config) -> None:
+  """The same decoder and budget, from random numbers."""
+  c.pretrained.decoder = ''
+  c.optimizer.stages = ()
+  c.optimizer.multipliers = (('.*', 1.0),)
+
+
+def sweep(add, arg: str = '') -> None:
+  for point in ('input', 'memory', 'softmax'):
+    add({'model.injection.points': (point,)})

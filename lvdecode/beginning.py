@@ -1,0 +1,118 @@
+"""What a run begins with: sizes and weights of the pretrained models it names."""
+
+from collections.abc import Callable, Mapping
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lvdecode import errors
+from lvdecode import settings as settings_lib
+from lvdecode.pretrained import bert
+from lvdecode.pretrained import folder as folders
+from lvdecode.pretrained import gpt2
+from lvdecode.training import flat
+
+_SIZES = 'layers heads width inner positions activation epsilon'.split()
+
+
+def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
+  """Settings from a config, where pretrained weights decide what is theirs.
+
+  Sizes, activation and epsilon of `model.decoder`, and the tokenizer, are
+  those of the folder `pretrained.decoder`; those of `model.encoder` are those
+  of `pretrained.encoder`, of which a GPT-2 gives as many layers as the config
+  asks for, its first ones.
+
+  Raises:
+    UserError: as `settings.from_dict`, or of a folder that cannot be used.
+  """
+  written = settings_lib.from_dict(config)
+  tree = copy.deepcopy(settings_lib.to_dict(written))
+  if written.pretrained.decoder:
+    opened = folders.open_folder(written.pretrained.decoder)
+    tree['model']['decoder'] |= _chosen(gpt2.sizes(opened))
+    tree['tokenizer'] |= {'kind': 'file', 'path': str(opened.path)}
+  if written.pretrained.encoder and written.model.injection.points:
+    sizes = _encoder_sizes(written)
+    tree['model']['encoder'] |= sizes
+  return settings_lib.from_dict(tree)
+
+
+def _chosen(sizes: Mapping[str, Any]) -> dict[str, Any]:
+  return {key: sizes[key] for key in _SIZES}
+
+
+def _encoder_sizes(written: settings_lib.Settings) -> dict[str, Any]:
+  opened = folders.open_folder(written.pretrained.encoder)
+  wanted = 'bert' if opened.config.get('model_type') != 'gpt2' else 'own'
+  kind, layers = written.model.encoder.kind, written.model.encoder.layers
+  if kind != wanted:
+    raise errors.UserError(
+      f'pretrained.encoder {opened.path} is of the type '
+      f'{opened.config.get("model_type")!r}: make model.encoder.kind = '
+      f'{wanted!r}, it is {kind!r}'
+    )
+  if kind == 'bert':
+    return _chosen(bert.sizes(opened))
+  sizes = _chosen(gpt2.sizes(opened))
+  if layers > sizes['layers']:
+    raise errors.UserError(
+      f'model.encoder.layers = {layers}: pretrained.encoder {opened.path} has '
+      f'{sizes["layers"]}'
+    )
+  return sizes | {'layers': layers}
+
+
+def weights(
+  chosen: settings_lib.Settings,
+) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
+  """Puts pretrained weights into the parameters a run begins with.
+
+  None where the settings name none. The files are read here, and every tensor is checked against its config;
+  what the function is given is replaced where there is a pretrained value.
+  Rows of `wte` beyond those of the file (added tokens) stay as they are.
+  """
+  found = {}
+  if chosen.pretrained.decoder:
+    opened = folders.open_folder(chosen.pretrained.decoder)
+    found['decoder'] = gpt2.read(opened).params
+  if chosen.pretrained.encoder and chosen.model.injection.points:
+    opened = folders.open_folder(chosen.pretrained.encoder)
+    read = bert.read if chosen.model.encoder.kind == 'bert' else gpt2.read
+    found['encoder'] = read(opened).params
+
+  if not found:
+    return None
+
+  def begin(params):
+    return params | {
+      part: _placed(part, tree, params[part]) for part, tree in found.items()
+    }
+
+  return begin
+
+
+def _placed(part: str, tree: Any, params: Any) -> Any:
+  """`params` with the values of `tree`, which may hold more layers."""
+  values = dict(zip(flat.names(tree), jax.tree.leaves(tree), strict=True))
+  names = flat.names(params)
+  leaves = [
+    _rows(f'{part}/{name}', values[name], leaf)
+    for name, leaf in zip(names, jax.tree.leaves(params), strict=True)
+  ]
+  return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def _rows(name: str, value: Any, leaf: Any) -> jax.Array:
+  if value.shape == leaf.shape:
+    return jnp.asarray(value, leaf.dtype)
+  if name.endswith('wte/embedding') and len(value) < len(leaf):
+    return leaf.at[: len(value)].set(value)
+  if name.endswith('wtt/embedding'):  # a text alone is of the first type
+    return jnp.asarray(value[: len(leaf)], leaf.dtype)
+  raise errors.UserError(
+    f'the pretrained {name} has the shape {value.shape}, the model '
+    f'{leaf.shape}: is the tokenizer that of the weights?'
+  )
