@@ -55,8 +55,11 @@ def get_config(arg: str = '') -> Config:
   c.model.decoder.layers = 4
   c.model.decoder.heads = 4
   c.model.decoder.width = 128
+  c.model.decoder.inner = 0  # width of the MLPs; 0: 4 width
   c.model.decoder.positions = 64  # at least the longest of pipeline.lengths
   c.model.decoder.dropout = 0.1
+  c.model.decoder.activation = 'gelu_tanh'  # GPT-2's; 'gelu', 'relu', 'silu'
+  c.model.decoder.epsilon = 1e-5  # of the layer norms
   c.model.encoder = Config()
   # 'own', 'shared_embeddings' (of the decoder), 'decoder' (its blocks), or
   # 'bert' with its own tokenizer, for the weights of pretrained.encoder.

@@ -3,10 +3,10 @@
 import numpy as np
 
 
-def layer_norm(p, x):
+def layer_norm(p, x, epsilon=1e-5):
   mean = x.mean(-1, keepdims=True)
   variance = ((x - mean) ** 2).mean(-1, keepdims=True)
-  x = (x - mean) / np.sqrt(variance + 1e-5)
+  x = (x - mean) / np.sqrt(variance + epsilon)
   return x * p['scale'] + p['bias']
 
 

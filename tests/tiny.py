@@ -58,7 +58,14 @@ def injection_settings(points=('input',), **changes):
 
 def decoder_settings(**changes):
   chosen = dict(
-    layers=LAYERS, heads=HEADS, width=WIDTH, positions=POSITIONS, dropout=0.0
+    layers=LAYERS,
+    heads=HEADS,
+    width=WIDTH,
+    inner=0,
+    positions=POSITIONS,
+    dropout=0.0,
+    activation='gelu_tanh',
+    epsilon=1e-5,
   )
   return vae.DecoderSettings(**{**chosen, **changes})
 

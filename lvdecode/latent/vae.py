@@ -13,6 +13,7 @@ from lvdecode.latent import posterior
 from lvdecode.nn import attention
 from lvdecode.nn import bert
 from lvdecode.nn import gpt
+from lvdecode.nn import transformer
 from lvdecode.nn import vocabulary
 
 ENCODERS = ('own', 'shared_embeddings', 'decoder', 'bert')
@@ -20,19 +21,33 @@ ENCODERS = ('own', 'shared_embeddings', 'decoder', 'bert')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderSettings:
-  """The sizes of a GPT; width is heads times an even head width."""
+  """The sizes of a GPT; width is heads times an even head width.
+
+  Attributes:
+    inner: width of the MLPs; 0 for 4 width.
+    activation: 'gelu_tanh' (GPT-2's), 'gelu' (exact), 'relu' or 'silu'; an
+      encoder that is a GPT has the same, and the same epsilon.
+    epsilon: added to the variances by the layer norms.
+  """
 
   layers: int
   heads: int
   width: int
+  inner: int
   positions: int
   dropout: float
+  activation: str
+  epsilon: float
 
   def __post_init__(self):
     for key in ('layers', 'heads', 'width', 'positions'):
       errors.at_least(f'model.decoder.{key}', getattr(self, key), 1)
     _divides('model.decoder', self.heads, self.width)
+    errors.at_least('model.decoder.inner', self.inner, 0)
     errors.between('model.decoder.dropout', self.dropout, 0.0, 1.0)
+    known = tuple(transformer.ACTIVATIONS)
+    errors.one_of('model.decoder.activation', self.activation, known)
+    errors.at_least('model.decoder.epsilon', self.epsilon, 1e-12)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +156,10 @@ class VAE(nn.Module):
       layers=sizes.layers,
       heads=sizes.heads,
       width=sizes.width,
+      inner=sizes.inner or 4 * sizes.width,
       dropout=sizes.dropout,
+      activation=sizes.activation,
+      epsilon=sizes.epsilon,
       dtype=dtype,
     )
     if not settings.injection.points:
@@ -169,7 +187,7 @@ class VAE(nn.Module):
       layers=sizes.layers,
       heads=sizes.heads,
       width=sizes.width,
-      inner=sizes.inner,
+      inner=sizes.inner or 4 * sizes.width,
       activation=sizes.activation,
       epsilon=sizes.epsilon,
       dropout=sizes.dropout,

@@ -60,9 +60,11 @@ class GPT(nn.Module):
   layers: int
   heads: int
   width: int
+  inner: int  # of the MLPs; GPT-2's is 4 width
   dropout: float
+  activation: str  # of transformer.ACTIVATIONS; GPT-2's is 'gelu_tanh'
+  epsilon: float  # of the layer norms; GPT-2's is 1e-5
   dtype: jnp.dtype
-  epsilon: float = 1e-5  # GPT-2's; linen's own default is 1e-6
 
   def setup(self):
     normal = nn.initializers.normal(attention.INIT_STD)
@@ -72,8 +74,10 @@ class GPT(nn.Module):
       transformer.Block(
         self.heads,
         self.width,
+        self.inner,
         self.layers,
         self.dropout,
+        self.activation,
         self.epsilon,
         self.dtype,
       )

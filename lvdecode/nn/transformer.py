@@ -1,17 +1,29 @@
 """GPT-2's block: pre-norm attention and MLP around a residual stream."""
 
+import functools
+
 from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
 
+# GPT-2's gelu is the tanh form, BERT's the exact one.
+ACTIVATIONS = {
+  'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+  'gelu': functools.partial(nn.gelu, approximate=False),
+  'relu': nn.relu,
+  'silu': nn.silu,
+}
+
 
 class MLP(nn.Module):
-  """D -> 4 D -> D with GPT-2's gelu (the tanh form)."""
+  """D -> inner -> D; GPT-2 has inner = 4 D and 'gelu_tanh'."""
 
   width: int
+  inner: int
   layers: int
+  activation: str  # of ACTIVATIONS
   dtype: jnp.dtype
 
   @nn.compact
@@ -19,17 +31,18 @@ class MLP(nn.Module):
     normal = nn.initializers.normal
     std = attention.INIT_STD
     x = nn.Dense(
-      4 * self.width,
+      self.inner,
       dtype=self.dtype,
       kernel_init=normal(std),
       name='c_fc',
     )(x)
+    x = ACTIVATIONS[self.activation](x)
     return nn.Dense(
       self.width,
       dtype=self.dtype,
       kernel_init=normal(std / (2 * self.layers) ** 0.5),
       name='c_proj',
-    )(nn.gelu(x, approximate=True))
+    )(x)
 
 
 class Block(nn.Module):
@@ -37,8 +50,10 @@ class Block(nn.Module):
 
   heads: int
   width: int
+  inner: int
   layers: int
   dropout: float
+  activation: str
   epsilon: float
   dtype: jnp.dtype
 
@@ -48,7 +63,9 @@ class Block(nn.Module):
       self.heads, self.width, self.layers, self.dtype
     )
     self.ln_2 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
-    self.mlp = MLP(self.width, self.layers, self.dtype)
+    self.mlp = MLP(
+      self.width, self.inner, self.layers, self.activation, self.dtype
+    )
     self.drop = nn.Dropout(self.dropout)
 
   def __call__(

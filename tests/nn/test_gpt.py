@@ -26,7 +26,10 @@ def make(**changes):
     layers=L,
     heads=H,
     width=D,
+    inner=4 * D,
     dropout=0.0,
+    activation='gelu_tanh',
+    epsilon=1e-5,
     dtype=jnp.dtype('float32'),
   )
   return gpt.GPT(**{**sizes, **changes})
@@ -207,7 +210,14 @@ def test_parameters_have_gpt2s_names_and_shapes():
 
 
 def test_gpt2_small_has_its_number_of_parameters():
-  small = make(vocab_size=50257, positions=1024, layers=12, heads=12, width=768)
+  small = make(
+    vocab_size=50257,
+    positions=1024,
+    layers=12,
+    heads=12,
+    width=768,
+    inner=3072,
+  )
   shapes = jax.eval_shape(small.init, jax.random.key(0), TOKENS)['params']
   assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 124_439_808
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_bert
 import numpy_gpt2
 import pytest
 import tiny
@@ -15,7 +16,14 @@ B, T, D = tiny.BATCH, tiny.LENGTH, tiny.WIDTH
 
 def make(dropout):
   return transformer.Block(
-    tiny.HEADS, D, tiny.LAYERS, dropout, 1e-5, jnp.dtype('float32')
+    heads=tiny.HEADS,
+    width=D,
+    inner=4 * D,
+    layers=tiny.LAYERS,
+    dropout=dropout,
+    activation='gelu_tanh',
+    epsilon=1e-5,
+    dtype=jnp.dtype('float32'),
   )
 
 
@@ -38,14 +46,21 @@ def test_block_is_that_of_the_equations():
   np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
-def test_mlp_has_the_tanh_gelu():
-  mlp = transformer.MLP(D, tiny.LAYERS, jnp.dtype('float32'))
+@pytest.mark.parametrize('name', ['gelu_tanh', 'gelu', 'relu', 'silu'])
+def test_mlp_has_the_activation_of_its_name(name):
+  activation = {
+    'gelu_tanh': numpy_gpt2.gelu,
+    'gelu': numpy_bert.gelu,
+    'relu': lambda x: np.maximum(x, 0),
+    'silu': lambda x: x / (1 + np.exp(-x)),
+  }[name]
+  mlp = transformer.MLP(D, 4 * D, tiny.LAYERS, name, jnp.dtype('float32'))
   p = jax.tree.map(lambda p: np.asarray(p, np.float64), PARAMS['mlp'])
   x = 200 * np.asarray(X, np.float64)
-  hidden = numpy_gpt2.gelu(numpy_gpt2.dense(p['c_fc'], x))
+  hidden = activation(numpy_gpt2.dense(p['c_fc'], x))
   expected = numpy_gpt2.dense(p['c_proj'], hidden)
   got = mlp.apply({'params': PARAMS['mlp']}, jnp.asarray(x, jnp.float32))
-  # The exact gelu differs by more than this.
+  # The two gelus differ by more than this.
   np.testing.assert_allclose(got, expected, atol=5e-5)
 
 
