@@ -25,8 +25,7 @@ class DecoderSettings:
 
   Attributes:
     inner: width of the MLPs; 0 for 4 width.
-    activation: 'gelu_tanh' (GPT-2's), 'gelu' (exact), 'relu' or 'silu'; an
-      encoder that is a GPT has the same, and the same epsilon.
+    activation: 'gelu_tanh' (GPT-2's), 'gelu' (exact), 'relu' or 'silu'.
     epsilon: added to the variances by the layer norms.
   """
 
@@ -45,9 +44,7 @@ class DecoderSettings:
     _divides('model.decoder', self.heads, self.width)
     errors.at_least('model.decoder.inner', self.inner, 0)
     errors.between('model.decoder.dropout', self.dropout, 0.0, 1.0)
-    known = tuple(transformer.ACTIVATIONS)
-    errors.one_of('model.decoder.activation', self.activation, known)
-    errors.at_least('model.decoder.epsilon', self.epsilon, 1e-12)
+    _activated('model.decoder', self.activation, self.epsilon)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +58,8 @@ class EncoderSettings:
       (with a tokenizer of its own).
     inner: width of the MLPs; 0 for 4 width.
     positions: the longest text it reads; 0 for as many as the decoder.
-    activation: of `transformer.ACTIVATIONS`.
-    epsilon: of the layer norms.
+    activation: as of the decoder.
+    epsilon: added to the variances by the layer norms.
     pooling: 'attention', 'mean' or 'first'.
   """
 
@@ -83,6 +80,7 @@ class EncoderSettings:
       errors.at_least(f'model.encoder.{key}', getattr(self, key), 1)
     for key in ('inner', 'positions'):
       errors.at_least(f'model.encoder.{key}', getattr(self, key), 0)
+    _activated('model.encoder', self.activation, self.epsilon)
     _divides('model.encoder', self.heads, self.width)
     errors.between('model.encoder.dropout', self.dropout, 0.0, 1.0)
     errors.one_of('model.encoder.pooling', self.pooling, posterior.POOLINGS)
@@ -281,6 +279,12 @@ class VAE(nn.Module):
     hidden, cache = self.decoder.extend(tokens, injected, cache)
     scores = vocabulary.logits(self.decoder.head(injected), hidden[:, -1:])
     return scores[:, 0], cache
+
+
+def _activated(section: str, activation: str, epsilon: float) -> None:
+  known = tuple(transformer.ACTIVATIONS)
+  errors.one_of(f'{section}.activation', activation, known)
+  errors.at_least(f'{section}.epsilon', epsilon, 1e-12)
 
 
 def _divides(section: str, heads: int, width: int) -> None:
