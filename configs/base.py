@@ -44,6 +44,9 @@ def get_config(arg: str = '') -> Config:
   c.model.latent_size = 32  # Z
   c.model.dtype = 'float32'  # 'bfloat16' on accelerators; faster there only
   c.model.decoder = Config()
+  # The embedding's rows are rounded up to a multiple: 128 is faster on
+  # accelerators where the vocabulary is odd (50,257); 1: off.
+  c.model.decoder.vocab_multiple = 1
   c.model.decoder.layers = 4
   c.model.decoder.heads = 4
   c.model.decoder.width = 128

@@ -58,7 +58,12 @@ def injection_settings(points=('input',), **changes):
 
 def decoder_settings(**changes):
   chosen = dict(
-    layers=LAYERS, heads=HEADS, width=WIDTH, positions=POSITIONS, dropout=0.0
+    vocab_multiple=1,
+    layers=LAYERS,
+    heads=HEADS,
+    width=WIDTH,
+    positions=POSITIONS,
+    dropout=0.0,
   )
   return vae.DecoderSettings(**{**chosen, **changes})
 

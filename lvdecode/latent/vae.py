@@ -19,8 +19,14 @@ ENCODERS = ('own', 'shared_embeddings', 'decoder')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderSettings:
-  """The sizes of a GPT; width is heads times an even head width."""
+  """The sizes of a GPT; width is heads times an even head width.
 
+  Attributes:
+    vocab_multiple: rows of the embedding are rounded up to a multiple of it;
+      rows that are no token have no probability.
+  """
+
+  vocab_multiple: int
   layers: int
   heads: int
   width: int
@@ -28,7 +34,7 @@ class DecoderSettings:
   dropout: float
 
   def __post_init__(self):
-    for key in ('layers', 'heads', 'width', 'positions'):
+    for key in ('vocab_multiple', 'layers', 'heads', 'width', 'positions'):
       errors.at_least(f'model.decoder.{key}', getattr(self, key), 1)
     _divides('model.decoder', self.heads, self.width)
     errors.between('model.decoder.dropout', self.dropout, 0.0, 1.0)
@@ -119,6 +125,7 @@ class VAE(nn.Module):
     sizes = settings.decoder
     self.decoder = gpt.GPT(
       vocab_size=self.vocab_size,
+      vocab_multiple=sizes.vocab_multiple,
       positions=sizes.positions,
       layers=sizes.layers,
       heads=sizes.heads,
@@ -134,6 +141,7 @@ class VAE(nn.Module):
     else:
       self.encoder = gpt.GPT(
         vocab_size=self.vocab_size,
+        vocab_multiple=1,  # it has no head to divide
         positions=settings.decoder.positions,
         layers=sizes.layers,
         heads=sizes.heads,
@@ -149,7 +157,7 @@ class VAE(nn.Module):
       layers=settings.decoder.layers,
       heads=settings.decoder.heads,
       width=settings.decoder.width,
-      vocab_size=self.vocab_size,
+      vocab_size=self.decoder.rows,
     )
 
   def part(self, path: str) -> str:
