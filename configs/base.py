@@ -33,6 +33,9 @@ def get_config(arg: str = '') -> Config:
   c.tokenizer.kind = 'word'  # 'word', 'bpe' (byte level), 'char', 'file'
   c.tokenizer.vocab_size = 10_000  # at most; special tokens counted
   c.tokenizer.path = ''  # file: tokenizer.json, or vocab.json's folder
+  # file: special tokens behind its own; with '<|pad|>' GPT-2's padding is not
+  # its end of text.
+  c.tokenizer.added = ()
 
   c.pipeline = Config()
   c.pipeline.batch_size = 64  # over all devices and micro-batches

@@ -25,7 +25,9 @@ def _texts() -> list[str]:
 
 @pytest.fixture(name='tokenizer', scope='module')
 def _tokenizer(texts) -> tokenizers.Tokenizer:
-  settings = tokenizers.TokenizerSettings(kind='word', vocab_size=99, path='')
+  settings = tokenizers.TokenizerSettings(
+    kind='word', vocab_size=99, path='', added=()
+  )
   return tokenizers.train(settings, texts)
 
 
