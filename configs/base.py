@@ -33,6 +33,9 @@ def get_config(arg: str = '') -> Config:
   c.tokenizer.kind = 'word'  # 'word', 'bpe' (byte level), 'char', 'file'
   c.tokenizer.vocab_size = 10_000  # at most; special tokens counted
   c.tokenizer.path = ''  # file: tokenizer.json, or vocab.json's folder
+  # file: special tokens behind its own; with '<|pad|>' GPT-2's padding is not
+  # its end of text.
+  c.tokenizer.added = ()
 
   c.pipeline = Config()
   c.pipeline.batch_size = 64  # over all devices and micro-batches
@@ -52,6 +55,9 @@ def get_config(arg: str = '') -> Config:
   c.model.latent_size = 32  # Z
   c.model.dtype = 'float32'  # 'bfloat16' on accelerators; faster there only
   c.model.decoder = Config()
+  # The embedding's rows are rounded up to a multiple: 128 is faster on
+  # accelerators where the vocabulary is odd (50,257); 1: off.
+  c.model.decoder.vocab_multiple = 1
   c.model.decoder.layers = 4
   c.model.decoder.heads = 4
   c.model.decoder.width = 128

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from lvdecode import errors
 from lvdecode import settings as settings_lib
+from lvdecode.nn import vocabulary
 from lvdecode.pretrained import bert
 from lvdecode.pretrained import folder as folders
 from lvdecode.pretrained import gpt2
@@ -72,7 +73,7 @@ def weights(
 
   None where the settings name none. The files are read here, and every tensor is checked against its config;
   what the function is given is replaced where there is a pretrained value.
-  Rows of `wte` beyond those of the file (added tokens) stay as they are.
+  Rows of `wte` beyond those of the file, of added tokens, are their mean.
   """
   found = {}
   if chosen.pretrained.decoder:
@@ -109,7 +110,7 @@ def _rows(name: str, value: Any, leaf: Any) -> jax.Array:
   if value.shape == leaf.shape:
     return jnp.asarray(value, leaf.dtype)
   if name.endswith('wte/embedding') and len(value) < len(leaf):
-    return leaf.at[: len(value)].set(value)
+    return jnp.asarray(vocabulary.widen(value, len(leaf)), leaf.dtype)
   if name.endswith('wtt/embedding'):  # a text alone is of the first type
     return jnp.asarray(value[: len(leaf)], leaf.dtype)
   raise errors.UserError(

@@ -58,6 +58,7 @@ def injection_settings(points=('input',), **changes):
 
 def decoder_settings(**changes):
   chosen = dict(
+    vocab_multiple=1,
     layers=LAYERS,
     heads=HEADS,
     width=WIDTH,

@@ -24,11 +24,14 @@ class DecoderSettings:
   """The sizes of a GPT; width is heads times an even head width.
 
   Attributes:
+    vocab_multiple: rows of the embedding are rounded up to a multiple of it;
+      rows that are no token have no probability.
     inner: width of the MLPs; 0 for 4 width.
     activation: 'gelu_tanh' (GPT-2's), 'gelu' (exact), 'relu' or 'silu'.
     epsilon: added to the variances by the layer norms.
   """
 
+  vocab_multiple: int
   layers: int
   heads: int
   width: int
@@ -39,7 +42,7 @@ class DecoderSettings:
   epsilon: float
 
   def __post_init__(self):
-    for key in ('layers', 'heads', 'width', 'positions'):
+    for key in ('vocab_multiple', 'layers', 'heads', 'width', 'positions'):
       errors.at_least(f'model.decoder.{key}', getattr(self, key), 1)
     _divides('model.decoder', self.heads, self.width)
     errors.at_least('model.decoder.inner', self.inner, 0)
@@ -150,6 +153,7 @@ class VAE(nn.Module):
     sizes = settings.decoder
     self.decoder = gpt.GPT(
       vocab_size=self.vocab_size,
+      vocab_multiple=sizes.vocab_multiple,
       positions=sizes.positions,
       layers=sizes.layers,
       heads=sizes.heads,
@@ -175,7 +179,7 @@ class VAE(nn.Module):
       layers=settings.decoder.layers,
       heads=settings.decoder.heads,
       width=settings.decoder.width,
-      vocab_size=self.vocab_size,
+      vocab_size=self.decoder.rows,
     )
 
   def _encoder(self, sizes: EncoderSettings, dtype) -> gpt.GPT | bert.BERT:
@@ -193,7 +197,7 @@ class VAE(nn.Module):
     )
     if sizes.kind == 'bert':  # every text is of the first type
       return bert.BERT(types=1, pools=False, **chosen)
-    return gpt.GPT(**chosen)
+    return gpt.GPT(vocab_multiple=1, **chosen)  # it has no head to divide
 
   def part(self, path: str) -> str:
     """Whose the parameter is: 'encoder', 'decoder', or 'both' for shared."""

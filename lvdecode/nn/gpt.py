@@ -52,10 +52,12 @@ class GPT(nn.Module):
 
   The same class serves as a bidirectional encoder: pass another mask than
   the causal one. Parameters have GPT-2's names and layouts (`wte`, `wpe`,
-  `h_0/attn/c_attn` [D, 3 D], …, `ln_f`).
+  `h_0/attn/c_attn` [D, 3 D], …, `ln_f`). The embedding's rows are `vocab_size`
+  rounded up to a multiple of `vocab_multiple`; what is behind is no token.
   """
 
   vocab_size: int
+  vocab_multiple: int
   positions: int
   layers: int
   heads: int
@@ -68,7 +70,7 @@ class GPT(nn.Module):
 
   def setup(self):
     normal = nn.initializers.normal(attention.INIT_STD)
-    self.wte = nn.Embed(self.vocab_size, self.width, embedding_init=normal)
+    self.wte = nn.Embed(self.rows, self.width, embedding_init=normal)
     self.wpe = nn.Embed(self.positions, self.width, embedding_init=normal)
     self.h = [
       transformer.Block(
@@ -85,6 +87,11 @@ class GPT(nn.Module):
     ]
     self.ln_f = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
     self.drop = nn.Dropout(self.dropout)
+
+  @property
+  def rows(self) -> int:
+    """Of the embedding; they are at least `vocab_size`."""
+    return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
   def __call__(
     self,
@@ -164,7 +171,13 @@ class GPT(nn.Module):
 
   def head(self, injected: Injected = NOTHING) -> vocabulary.Head:
     """What turns hidden states into logits; see nn/vocabulary.py."""
-    return vocabulary.Head(self.wte.embedding, injected.fusion, injected.logits)
+    padded = self.rows > self.vocab_size
+    return vocabulary.Head(
+      embedding=self.wte.embedding,
+      fusion=injected.fusion,
+      shift=injected.logits,
+      words=self.vocab_size if padded else None,
+    )
 
   def _check_room(self, length: int) -> None:
     if length > self.positions:

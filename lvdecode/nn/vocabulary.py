@@ -6,6 +6,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+import numpy as np
 
 
 class Fusion(NamedTuple):
@@ -29,15 +30,21 @@ class Head(NamedTuple):
     embedding: [V, D], tied to the input's.
     fusion: bends the hidden states first; None for none.
     shift: [B, V], added to the logits of every position; None for none.
+    words: how many of the V rows are tokens. The rest fill V up to a number
+      that divides well, and have no probability; None for all.
   """
 
   embedding: Float[Array, 'V D']
   fusion: Fusion | None
   shift: Float[Array, 'B V'] | None
+  words: int | None = None
 
 
 def logits(head: Head, hidden: Float[Array, 'B T D']) -> Float[Array, 'B T V']:
-  """Scores of every token, in float32 whatever the compute dtype."""
+  """Scores of every token, in float32 whatever the compute dtype.
+
+  -inf for rows of the embedding that are no token.
+  """
   dtype = hidden.dtype
   if head.fusion is not None:
     shift = head.fusion.shift.astype(dtype)[:, None, :]
@@ -52,6 +59,9 @@ def logits(head: Head, hidden: Float[Array, 'B T D']) -> Float[Array, 'B T V']:
     scores = scores + head.fusion.bias.astype(jnp.float32)[None, None, :]
   if head.shift is not None:
     scores = scores + head.shift.astype(jnp.float32)[:, None, :]
+  if head.words is not None:
+    exists = jnp.arange(scores.shape[-1]) < head.words
+    scores = jnp.where(exists[None, None, :], scores, -jnp.inf)
   return scores
 
 
@@ -91,3 +101,18 @@ def _nll(head, hidden, targets):
   scores = logits(head, hidden)
   chosen = jnp.take_along_axis(scores, targets[..., None], axis=-1)
   return jax.nn.logsumexp(scores, axis=-1) - chosen[..., 0]
+
+
+def widen(
+  embedding: Float[np.ndarray, 'V D'], rows: int
+) -> Float[np.ndarray, '_ D']:
+  """The embedding with rows for further tokens behind its own.
+
+  A new row is the mean of the old ones: scored like an average token, it takes
+  hardly any probability from those that were trained (Hewitt 2021).
+  """
+  new = rows - len(embedding)
+  if new < 0:
+    raise ValueError(f'{len(embedding)} rows do not fit in {rows}')
+  mean = embedding.mean(axis=0, keepdims=True)
+  return np.concatenate([embedding, np.repeat(mean, new, axis=0)])

@@ -24,8 +24,15 @@ _PAD, _BOS, _EOS, _UNK = '<pad>', '<bos>', '<eos>', '<unk>'
 # What given files call them, best first; the first that exists is taken.
 _NAMES = {
   'pad': (_PAD, '[PAD]', '<|pad|>', '<|endoftext|>'),
-  'bos': (_BOS, '<s>', '[CLS]', '<|begin_of_text|>', '<|endoftext|>'),
-  'eos': (_EOS, '</s>', '[SEP]', '<|end_of_text|>', '<|endoftext|>'),
+  'bos': (
+    _BOS,
+    '<s>',
+    '[CLS]',
+    '<|begin_of_text|>',
+    '<|bos|>',
+    '<|endoftext|>',
+  ),
+  'eos': (_EOS, '</s>', '[SEP]', '<|end_of_text|>', '<|eos|>', '<|endoftext|>'),
 }
 _FILE, _SPECIALS = 'tokenizer.json', 'special_tokens.json'
 _CHUNK = 50_000
@@ -39,6 +46,9 @@ class TokenizerSettings:
   # vocab.json and merges.txt. Special tokens of unusual names are given beside
   # it, in special_tokens.json: {"pad": ..., "bos": ..., "eos": ...}.
   path: str
+  # For 'file': special tokens that get ids behind its own, say ('<|pad|>',),
+  # where padding and the end of a text would else be the same token.
+  added: tuple[str, ...]
 
   def __post_init__(self):
     if self.kind not in _KINDS:
@@ -49,6 +59,15 @@ class TokenizerSettings:
       raise errors.UserError(
         "tokenizer.path is empty: tokenizer.kind 'file' needs a "
         f'{_FILE} or a folder'
+      )
+    if self.added and self.kind != 'file':
+      raise errors.UserError(
+        f"tokenizer.added is {self.added}: kind '{self.kind}' has its special "
+        "tokens, only 'file' can be given more"
+      )
+    if not all(self.added) or len(set(self.added)) < len(self.added):
+      raise errors.UserError(
+        f'tokenizer.added is {self.added}: name each token once, and none empty'
       )
     # 256 bytes and three specials; four specials and a word or character.
     least = {'bpe': 259, 'word': 5, 'char': 5, 'file': 0}[self.kind]
@@ -134,8 +153,13 @@ class Tokenizer:
     (folder / _SPECIALS).write_text(json.dumps(self._names, indent=2) + '\n')
 
 
-def load(folder: str | os.PathLike[str]) -> Tokenizer:
-  """Opens what `save` wrote, or a given tokenizer.json or GPT-2 pair."""
+def load(
+  folder: str | os.PathLike[str], added: tuple[str, ...] = ()
+) -> Tokenizer:
+  """Opens what `save` wrote, or a given tokenizer.json or GPT-2 pair.
+
+  Special tokens in `added` get ids behind the vocabulary; no other id moves.
+  """
   path = pathlib.Path(folder).expanduser()
   file = path / _FILE if path.is_dir() else path
   try:
@@ -155,12 +179,35 @@ def load(folder: str | os.PathLike[str]) -> Tokenizer:
       f"the tokenizer at '{path}' cannot be read ({error}): give a file that "
       'the tokenizers library wrote'
     ) from error
+  _add(inner, added, path)
   specials = file.parent / _SPECIALS
   if specials.is_file():
     names = _read_specials(specials, inner)
   else:
     names = _find_specials(inner, path)
   return Tokenizer(inner, **names)
+
+
+def _add(
+  inner: hf.Tokenizer, added: tuple[str, ...], path: pathlib.Path
+) -> None:
+  known = inner.get_vocab()
+  for token in added:
+    if token in known:
+      raise errors.UserError(
+        f"tokenizer.added has {token!r}, which the tokenizer at '{path}' has "
+        'already: leave it out'
+      )
+  first = max(known.values(), default=-1) + 1
+  inner.add_special_tokens(list(added))
+  # The library counts tokens: where ids have gaps it gives a used one.
+  if [inner.token_to_id(token) for token in added] != list(
+    range(first, first + len(added))
+  ):
+    raise errors.UserError(
+      f"the tokenizer at '{path}' has gaps in its ids: leave tokenizer.added "
+      'empty, nothing can be appended'
+    )
 
 
 def _gpt2(folder: pathlib.Path) -> hf.Tokenizer:
@@ -209,7 +256,7 @@ def _find_specials(inner: hf.Tokenizer, path: pathlib.Path) -> dict[str, str]:
 def train(settings: TokenizerSettings, texts: Sequence[str]) -> Tokenizer:
   """Learns a vocabulary from the training split; kind 'file' is opened."""
   if settings.kind == 'file':
-    return load(settings.path)
+    return load(settings.path, settings.added)
   if settings.kind == 'bpe':
     inner = _train_bpe(settings.vocab_size, texts)
   elif settings.kind == 'word':

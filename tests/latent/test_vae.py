@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from lvdecode import errors
+from lvdecode import sampling
 from lvdecode.latent import posterior
 from lvdecode.latent import vae
 
@@ -104,6 +105,57 @@ def test_token_nll_is_that_of_the_logits_in_chunks_or_not():
     np.testing.assert_allclose(nll, expected[:, :, 0], atol=1e-5)
 
 
+def padded_vocabulary(points):
+  """A model whose embedding has 16 rows for 13 tokens, and its parameters.
+
+  Rows behind the vocabulary would win everywhere, if they were tokens.
+  """
+  decoder = tiny.decoder_settings(layers=1, vocab_multiple=8)
+  model = tiny.model(points=points, decoder=decoder)
+  params = jax.tree.map(lambda x: x, tiny.params(model))
+  embedding = params['decoder']['wte']['embedding']
+  assert embedding.shape == (16, tiny.WIDTH)
+  loud = embedding.at[tiny.VOCAB :].set(100 * embedding[4:7])
+  params['decoder']['wte']['embedding'] = loud
+  return model, params
+
+
+@pytest.mark.parametrize('points', [(), ('softmax',), ('memory', 'fuse')])
+def test_a_padded_vocabulary_is_that_without_padding(points):
+  wide, params = padded_vocabulary(points)
+  plain = tiny.shallow(points=points)
+  cut = jax.tree.map(
+    lambda x, like: x[tuple(map(slice, like.shape))], params, shapes(plain)
+  )
+  tokens, targets = BATCH.tokens, jnp.roll(BATCH.tokens, -1, axis=1)
+  z = tiny.latents() if points else jnp.zeros((3, 0))
+  for max_bytes in (1, 2**20):
+    got, expected = (
+      tiny.apply(
+        model, values, tokens, targets, z, max_bytes, method='token_nll'
+      )
+      for model, values in ((wide, params), (plain, cut))
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize('method', sampling.METHODS)
+def test_rows_behind_the_vocabulary_are_never_written(method):
+  model, params = padded_vocabulary(('softmax',))
+  tokens = sampling.generate(
+    model,
+    params,
+    tiny.latents(),
+    tiny.keys(),
+    rules=sampling.Rules(method=method, temperature=1e3, top_k=14),
+    length=8,
+    bos=tiny.BOS,
+    eos=tiny.EOS,
+    pad=tiny.PAD,
+  )
+  assert int(tokens.max()) < tiny.VOCAB
+
+
 def test_call_scores_the_posterior_mean():
   model = make()
   params = tiny.params(model)
@@ -125,6 +177,10 @@ def test_call_scores_the_posterior_mean():
       'model.encoder.heads = 5 does not divide model.encoder.width = 16',
     ),
     (lambda: tiny.decoder_settings(layers=0), 'model.decoder.layers = 0'),
+    (
+      lambda: tiny.decoder_settings(vocab_multiple=0),
+      'model.decoder.vocab_multiple = 0',
+    ),
     (lambda: tiny.decoder_settings(dropout=1.0), 'model.decoder.dropout = 1'),
     (
       lambda: tiny.encoder_settings(kind='shared'),

@@ -22,6 +22,7 @@ K = D // H
 def make(**changes):
   sizes = dict(
     vocab_size=V,
+    vocab_multiple=1,
     positions=tiny.POSITIONS,
     layers=L,
     heads=H,

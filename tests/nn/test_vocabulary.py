@@ -128,3 +128,48 @@ def test_a_head_without_holes_is_a_tied_embedding(dtype):
   expected = np.einsum('btd,vd->btv', hidden.astype(jnp.float32), rounded)
   # Float32 sums of products even where the factors are halves.
   np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('max_bytes', [1, 2**20])
+def test_rows_that_are_no_token_change_neither_loss_nor_gradient(max_bytes):
+  words, rows = 11, 16
+  differentiable, targets = arguments(rows)  # what is behind is as loud
+
+  def total(padded, *values):
+    hidden, embedding, shift, kernel, fused, bias = values
+    fusion = vocabulary.Fusion(kernel, fused, bias)
+    if padded:
+      head = vocabulary.Head(embedding, fusion, shift, words)
+    else:
+      fusion = fusion._replace(bias=bias[:words])
+      head = vocabulary.Head(embedding[:words], fusion, shift[:, :words])
+    nll = vocabulary.token_nll(head, hidden, targets % words, max_bytes)
+    return jnp.sum(nll * WEIGHTS), nll
+
+  grad = jax.grad(total, argnums=range(1, 7), has_aux=True)
+  got, expected = (
+    jax.tree.leaves(jax.jit(grad, static_argnums=0)(padded, *differentiable))
+    for padded in (True, False)
+  )
+  for a, b in zip(got, expected, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-6)
+  # Of the embedding's rows, the shift's columns and the bias.
+  assert not got[1][words:].any()
+  assert not got[2][:, words:].any()
+  assert not got[5][words:].any()
+
+
+def test_rows_that_are_no_token_score_minus_infinity():
+  head = vocabulary.Head(random(16, D), None, None, 11)
+  scores = vocabulary.logits(head, random(B, T, D))
+  assert (np.asarray(scores[..., 11:]) == -np.inf).all()
+  assert np.isfinite(scores[..., :11]).all()
+
+
+def test_a_widened_embedding_keeps_its_rows():
+  old = np.asarray(random(11, D))
+  new = vocabulary.widen(old, 14)
+  np.testing.assert_array_equal(new[:11], old)
+  np.testing.assert_allclose(new[11:], np.tile(old.mean(0), (3, 1)), rtol=1e-5)
+  with pytest.raises(ValueError, match='11 rows do not fit in 10'):
+    vocabulary.widen(old, 10)

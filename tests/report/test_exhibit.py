@@ -14,7 +14,9 @@ DATA = sources.Texts(
 
 
 def tokenizer():
-  settings = tokenizers.TokenizerSettings(kind='word', vocab_size=8, path='')
+  settings = tokenizers.TokenizerSettings(
+    kind='word', vocab_size=8, path='', added=()
+  )
   return tokenizers.train(settings, ['a b c', 'a b c'])
 
 

@@ -26,7 +26,9 @@ def _texts() -> list[str]:
 
 @pytest.fixture(name='tokenizer', scope='module')
 def _tokenizer(texts) -> tokenizers.Tokenizer:
-  settings = tokenizers.TokenizerSettings(kind='word', vocab_size=99, path='')
+  settings = tokenizers.TokenizerSettings(
+    kind='word', vocab_size=99, path='', added=()
+  )
   return tokenizers.train(settings, texts)
 
 
@@ -290,7 +292,9 @@ def test_a_typed_text_that_is_too_long_is_cut_with_a_warning(tokenizer, caplog):
 @pytest.fixture(name='apart', scope='module')
 def _apart(texts, tokenizer):
   """Read by characters, written by words."""
-  settings = tokenizers.TokenizerSettings(kind='char', vocab_size=99, path='')
+  settings = tokenizers.TokenizerSettings(
+    kind='char', vocab_size=99, path='', added=()
+  )
   own = tokenizers.train(settings, texts)
   return pipeline.tokenize(texts, tokenizer, _settings(), own), own
 

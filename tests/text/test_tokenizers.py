@@ -19,7 +19,7 @@ _KINDS = [('bpe', 300), ('word', 50), ('char', 60)]
 
 def _train(kind: str, vocab_size: int) -> tokenizers.Tokenizer:
   settings = tokenizers.TokenizerSettings(
-    kind=kind, vocab_size=vocab_size, path=''
+    kind=kind, vocab_size=vocab_size, path='', added=()
   )
   return tokenizers.train(settings, _TEXTS)
 
@@ -35,9 +35,9 @@ def _gpt2(tmp_path):
   return tmp_path
 
 
-def _open(path) -> tokenizers.Tokenizer:
+def _open(path, *added) -> tokenizers.Tokenizer:
   settings = tokenizers.TokenizerSettings(
-    kind='file', vocab_size=0, path=str(path)
+    kind='file', vocab_size=0, path=str(path), added=added
   )
   return tokenizers.train(settings, [])
 
@@ -88,7 +88,9 @@ def test_training_twice_gives_the_same_file(kind, size, tmp_path):
 @pytest.mark.parametrize(('kind', 'size'), _KINDS)
 @pytest.mark.parametrize('special', ['<pad>', '<bos>', '<eos>'])
 def test_no_text_reaches_a_special_token(kind, size, special):
-  settings = tokenizers.TokenizerSettings(kind=kind, vocab_size=size, path='')
+  settings = tokenizers.TokenizerSettings(
+    kind=kind, vocab_size=size, path='', added=()
+  )
   # Not even when the training texts are full of it.
   tokenizer = tokenizers.train(settings, [*_TEXTS, *[f'a {special} b'] * 9])
   (ids,) = tokenizer.encode([f'a {special} b{special}'])
@@ -125,6 +127,36 @@ def test_gpt2_files_use_one_special_token(gpt2):
   assert 256 in ids and 257 not in ids
   assert tokenizer.decode(ids) == text
   assert tokenizer.decode([257, *ids, 257, *ids]) == text
+
+
+def test_added_specials_move_no_id(gpt2, tmp_path):
+  texts = ['then thé', ' two  spaces ', 'a <|pad|> and <|sep|>\n']
+  given, more = _open(gpt2), _open(gpt2, '<|pad|>', '<|sep|>')
+  assert more.encode(texts) == given.encode(texts)
+  assert (more.bos, more.eos) == (257, 257)
+  assert (more.pad, more.vocab_size) == (258, 260)
+  assert more.decode([*more.encode(texts)[2], more.pad]) == texts[2]
+  # What a run stores needs no second addition.
+  more.save(tmp_path / 'saved')
+  again = tokenizers.load(tmp_path / 'saved')
+  assert (again.pad, again.vocab_size) == (258, 260)
+  assert again.encode(texts) == given.encode(texts)
+
+
+def test_an_added_token_may_be_named_beside_the_file(gpt2):
+  names = {'pad': '[fill]', 'bos': '[begin]', 'eos': '<|endoftext|>'}
+  (gpt2 / 'special_tokens.json').write_text(json.dumps(names))
+  tokenizer = _open(gpt2, '[begin]', '[fill]')
+  assert (tokenizer.pad, tokenizer.bos, tokenizer.eos) == (259, 258, 257)
+
+
+def test_what_cannot_be_added_is_refused(gpt2, tmp_path):
+  with pytest.raises(errors.UserError, match="'th', which the tokenizer"):
+    _open(gpt2, 'th')
+  path = tmp_path / 'gaps.json'
+  hf.Tokenizer(hf.models.WordLevel({'<s>': 0, '</s>': 2})).save(str(path))
+  with pytest.raises(errors.UserError, match='has gaps in its ids'):
+    _open(path, '<pad>')
 
 
 def test_a_given_tokenizer_json_is_opened(tmp_path):
@@ -180,14 +212,19 @@ def test_files_that_cannot_be_used_are_errors(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('kind', 'size', 'path', 'message'),
+  ('kind', 'size', 'path', 'added', 'message'),
   [
-    ('sentencepiece', 100, '', "tokenizer.kind is 'sentencepiece'"),
-    ('file', 0, '', 'tokenizer.path is empty'),
-    ('bpe', 258, '', 'needs at least 259'),
-    ('word', 4, '', 'needs at least 5'),
+    ('sentencepiece', 100, '', (), "tokenizer.kind is 'sentencepiece'"),
+    ('file', 0, '', (), 'tokenizer.path is empty'),
+    ('bpe', 258, '', (), 'needs at least 259'),
+    ('word', 4, '', (), 'needs at least 5'),
+    ('word', 9, '', ('<sep>',), "only 'file' can be given more"),
+    ('file', 0, 'a', ('<a>', '<a>'), 'name each token once'),
+    ('file', 0, 'a', ('',), 'none empty'),
   ],
 )
-def test_settings_name_the_mistake(kind, size, path, message):
+def test_settings_name_the_mistake(kind, size, path, added, message):
   with pytest.raises(errors.UserError, match=message):
-    tokenizers.TokenizerSettings(kind=kind, vocab_size=size, path=path)
+    tokenizers.TokenizerSettings(
+      kind=kind, vocab_size=size, path=path, added=added
+    )
