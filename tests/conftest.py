@@ -35,6 +35,7 @@ jaxtyping.install_import_hook(
       'evaluation',
       'latent',
       'nn',
+      'pretrained',
       'report',
       'restore',
       'sampling',
