@@ -34,6 +34,7 @@ jaxtyping.install_import_hook(
       'evaluation',
       'latent',
       'nn',
+      'pretrained',
       'report',
       'restore',
       'sampling',

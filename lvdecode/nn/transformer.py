@@ -1,15 +1,17 @@
 """GPT-2's block: pre-norm attention and MLP around a residual stream."""
 
+from collections.abc import Callable
 import functools
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
 
 # GPT-2's gelu is the tanh form, BERT's the exact one.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'gelu_tanh': functools.partial(nn.gelu, approximate=True),
   'gelu': functools.partial(nn.gelu, approximate=False),
   'relu': nn.relu,

@@ -1,0 +1,1 @@
+"""Weights of other projects: folders in Hugging Face's layout, in and out."""
