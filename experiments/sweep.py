@@ -101,7 +101,9 @@ def main() -> None:
       ).run()
     rows = _collect(plan, everything)
   text = (folder / 'table.md').read_text()
-  rich_console.Console().print(rich_markdown.Markdown(text))
+  # A file takes lines of any length; a terminal says how long they may be.
+  width = None if sys.stdout.isatty() else 160
+  rich_console.Console(width=width).print(rich_markdown.Markdown(text))
   print(f'table     {folder}/table.md, {folder}/table.csv')
   print('pictures  ' + ' '.join(str(p) for p in sorted(folder.glob('*.png'))))
   failed = [row for row in rows if row.status == 'failed']

@@ -39,7 +39,7 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
       xerr=_bar(group, 'kl'),
       yerr=_bar(group, 'reconstruction_nll'),
       color=style.COLOURS[first.index(own) % len(style.COLOURS)],
-      marker=_MARKERS[rest.index(group.values[1:]) % len(_MARKERS)],
+      marker=_marker(first.index(own), rest.index(group.values[1:])),
       linestyle='none',
       capsize=2,
     )
@@ -48,9 +48,9 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
     axes,
     [
       (
-        f'{short[0]} = {points_lib.describe(value)}',
+        _context(short[:1], (value,)),
         style.COLOURS[i % len(style.COLOURS)],
-        'o',
+        _marker(i, 0),
       )
       for i, value in enumerate(first)
       if keys
@@ -149,6 +149,11 @@ def _iso_lines(axes: matplotlib.axes.Axes) -> None:
   axes.set_ylim(low, high)
 
 
+def _marker(colour: int, shape: int) -> str:
+  """Another one, too, once the colours are used up."""
+  return _MARKERS[(shape + colour // len(style.COLOURS)) % len(_MARKERS)]
+
+
 def _legend(axes: matplotlib.axes.Axes, entries) -> None:
   for label, colour, marker in entries:
     axes.plot([], [], color=colour, marker=marker, ls='none', label=label)
@@ -164,7 +169,7 @@ def _bar(group: table.Group, name: str) -> float:
 
 def _context(short: Sequence[str], values: Sequence) -> str:
   words = (
-    f'{key} = {points_lib.describe(value)}'
+    value if key == table.CHANGED else f'{key} = {points_lib.describe(value)}'
     for key, value in zip(short, values, strict=True)
   )
   return ', '.join(words) or 'all'

@@ -14,6 +14,7 @@ from lvdecode import errors
 from lvdecode.sweeps import points as points_lib
 from lvdecode.training import checkpoint
 
+CHANGED = 'changed'  # the heading of what points set that set different keys
 ERROR = 'error.txt'  # in a point's folder: why it failed
 # Figures of a run's evaluation that the table shows: name there, heading.
 FIGURES = (
@@ -97,14 +98,24 @@ def trained(folder: pathlib.Path, point: points_lib.Point) -> bool:
 
 
 def groups(rows: Sequence[Row]) -> tuple[list[str], list[Group]]:
-  """The varied keys but the seed, and the finished rows grouped by them."""
+  """The varied keys but the seed, and the finished rows grouped by them.
+
+  Where the points set keys of their own, as alternatives to one config do, a
+  column for each key would be empty but for a cell: there is one, `CHANGED`,
+  that names them.
+  """
   keys = points_lib.varied_keys([row.point for row in rows])
   keys = [key for key in keys if key != 'seed']
+  named = {frozenset(row.point.overrides) - {'seed'} for row in rows}
   members: dict[tuple, list[Row]] = {}
   for row in rows:
     if row.status == 'done':
       values = tuple(row.point.value(key) for key in keys)
+      if len(named) > 1:
+        values = (_changed(row.point, keys),)
       members.setdefault(values, []).append(row)
+  if len(named) > 1:
+    keys = [CHANGED]
   found = []
   for values, same in members.items():
     series = {
@@ -124,6 +135,16 @@ def groups(rows: Sequence[Row]) -> tuple[list[str], list[Group]]:
       )
     )
   return keys, found
+
+
+def _changed(point: points_lib.Point, keys: list[str]) -> str:
+  """What a point sets, of the varied keys."""
+  words = [
+    f'{short} = {points_lib.describe(point.value(key))}'
+    for key, short in zip(keys, points_lib.short_names(keys), strict=True)
+    if key in point.overrides
+  ]
+  return ', '.join(words) or 'nothing'
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -9,6 +9,7 @@ import pytest
 import swept
 
 from lvdecode import errors
+from lvdecode.sweeps import points
 from lvdecode.sweeps import table
 
 
@@ -24,6 +25,31 @@ def test_groups_are_means_and_deviations_over_seeds(tmp_path):
     assert group.mean['kl'] == 10 * size + 1
     assert group.deviation['kl'] == statistics.stdev([0, 1, 2])
     assert group.mean['shuffled_gap'] == pytest.approx(2)
+
+
+def test_alternatives_have_one_column_that_names_them(tmp_path):
+  def sweep(add):
+    for changes in (
+      {},
+      {'objective.word_dropout': 0.5},
+      {'model.latent_size': 4, 'objective.beta.kind': 'constant'},
+    ):
+      for seed in range(2):
+        add(changes | {'seed': seed})
+
+  found = points.expand(swept.BASE, sweep)
+  for point in found:
+    swept.evaluated(tmp_path, point)
+  keys, groups = table.groups(swept.rows(tmp_path, found))
+  assert keys == [table.CHANGED]
+  assert [group.values for group in groups] == [
+    ('nothing',),
+    ('word_dropout = 0.5',),
+    ('latent_size = 4, beta.kind = constant',),
+  ]
+  assert [group.runs for group in groups] == [2, 2, 2]
+  text = table.to_markdown(swept.rows(tmp_path, found), 'test', 5)
+  assert '| changed | runs |' in text and '| word_dropout = 0.5 | 2 |' in text
 
 
 def test_a_single_run_has_no_deviation(tmp_path):
