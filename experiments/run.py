@@ -158,7 +158,7 @@ def _opened(
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,
-        begin=beginning.weights(settings),
+        begin=beginning.weights(settings, *both),
         reset_at=settings.objective.pretraining_steps,
         workdir=workdir,
         name=name,

@@ -13,6 +13,7 @@ from lvdecode.nn import vocabulary
 from lvdecode.pretrained import bert
 from lvdecode.pretrained import folder as folders
 from lvdecode.pretrained import gpt2
+from lvdecode.text import tokenizers
 from lvdecode.training import flat
 
 _SIZES = 'layers heads width inner positions activation epsilon'.split()
@@ -32,12 +33,11 @@ def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
   written = settings_lib.from_dict(config)
   tree = copy.deepcopy(settings_lib.to_dict(written))
   if written.pretrained.decoder:
-    opened = folders.open_folder(written.pretrained.decoder)
-    tree['model']['decoder'] |= _chosen(gpt2.sizes(opened))
-    tree['tokenizer'] |= {'kind': 'file', 'path': str(opened.path)}
+    folder, sizes = gpt2.sizes(written.pretrained.decoder)
+    tree['model']['decoder'] |= _chosen(sizes)
+    tree['tokenizer'] |= {'kind': 'file', 'path': str(folder)}
   if written.pretrained.encoder and written.model.injection.points:
-    sizes = _encoder_sizes(written)
-    tree['model']['encoder'] |= sizes
+    tree['model']['encoder'] |= _encoder_sizes(written)
   return settings_lib.from_dict(tree)
 
 
@@ -46,43 +46,51 @@ def _chosen(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _encoder_sizes(written: settings_lib.Settings) -> dict[str, Any]:
-  opened = folders.open_folder(written.pretrained.encoder)
-  wanted = 'bert' if opened.config.get('model_type') != 'gpt2' else 'own'
-  kind, layers = written.model.encoder.kind, written.model.encoder.layers
-  if kind != wanted:
+  name, encoder = written.pretrained.encoder, written.model.encoder
+  if encoder.kind == 'bert':
+    return _chosen(bert.sizes(name)[1])
+  if encoder.kind != 'own':
     raise errors.UserError(
-      f'pretrained.encoder {opened.path} is of the type '
-      f'{opened.config.get("model_type")!r}: make model.encoder.kind = '
-      f'{wanted!r}, it is {kind!r}'
+      f'model.encoder.kind = {encoder.kind!r}: pretrained.encoder is for '
+      "'bert', or for 'own' with the blocks of a GPT-2"
     )
-  if kind == 'bert':
-    return _chosen(bert.sizes(opened))
-  sizes = _chosen(gpt2.sizes(opened))
-  if layers > sizes['layers']:
+  sizes = _chosen(gpt2.sizes(name)[1])
+  if encoder.layers > sizes['layers']:
     raise errors.UserError(
-      f'model.encoder.layers = {layers}: pretrained.encoder {opened.path} has '
+      f'model.encoder.layers = {encoder.layers}: pretrained.encoder {name} has '
       f'{sizes["layers"]}'
     )
-  return sizes | {'layers': layers}
+  return sizes | {'layers': encoder.layers}
 
 
 def weights(
   chosen: settings_lib.Settings,
+  tokenizer: tokenizers.Tokenizer,
+  encoder_tokenizer: tokenizers.Tokenizer | None,
 ) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
   """Puts pretrained weights into the parameters a run begins with.
 
   None where the settings name none. The files are read here, and every tensor is checked against its config;
   what the function is given is replaced where there is a pretrained value.
   Rows of `wte` beyond those of the file, of added tokens, are their mean.
+
+  Raises:
+    UserError: a folder that is not whole, or is not one of the tokenizer's.
   """
   found = {}
   if chosen.pretrained.decoder:
-    opened = folders.open_folder(chosen.pretrained.decoder)
-    found['decoder'] = gpt2.read(opened).params
+    decoder = gpt2.read(chosen.pretrained.decoder)
+    _check(decoder, tokenizer, len(chosen.tokenizer.added))
+    found['decoder'] = decoder.params
   if chosen.pretrained.encoder and chosen.model.injection.points:
-    opened = folders.open_folder(chosen.pretrained.encoder)
-    read = bert.read if chosen.model.encoder.kind == 'bert' else gpt2.read
-    found['encoder'] = read(opened).params
+    encoder: bert.Encoder | gpt2.Decoder
+    if encoder_tokenizer is not None:
+      encoder = bert.read(chosen.pretrained.encoder)
+      _check(encoder, encoder_tokenizer, 0)
+    else:
+      encoder = gpt2.read(chosen.pretrained.encoder)
+      _check(encoder, tokenizer, len(chosen.tokenizer.added))
+    found['encoder'] = encoder.params
 
   if not found:
     return None
@@ -93,6 +101,12 @@ def weights(
     }
 
   return begin
+
+
+def _check(model, tokenizer, added) -> None:
+  folders.check_tokenizer(
+    model.sizes['vocab_size'], tokenizer.vocab_size - added, str(model.folder)
+  )
 
 
 def _placed(part: str, tree: Any, params: Any) -> Any:
