@@ -21,13 +21,21 @@ _CHECKSUMS = 'checksums'
 
 
 def write(path: pathlib.Path, params: Any, notes: Mapping[str, Any]) -> None:
-  """Writes every leaf under its '/'-joined path, and notes of plain JSON."""
+  """Writes every leaf under its '/'-joined path, and notes of plain JSON.
+
+  Raises:
+    UserError: it cannot be written.
+  """
   flat = {
     name: np.asarray(array, order='C')  # it writes what lies in memory
     for name, array in flat_lib.on_host(params).items()
   }
   notes = {**notes, _CHECKSUMS: flat_lib.checksums(flat)}
-  safetensors_numpy.save_file(flat, path, {_NOTES: json.dumps(notes)})
+  try:
+    safetensors_numpy.save_file(flat, path, {_NOTES: json.dumps(notes)})
+  except (OSError, safetensors.SafetensorError) as error:
+    reason = ' '.join(str(error).split())
+    raise errors.UserError(f'{path} cannot be written: {reason}') from error
 
 
 def read(path: pathlib.Path, like: Any) -> tuple[Any, dict[str, Any]]:
