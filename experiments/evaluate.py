@@ -94,6 +94,8 @@ class Evaluated(NamedTuple):
 
 def _evaluate(workdir: pathlib.Path) -> Evaluated:
   model = restore.load(workdir, command.STEP.value)
+  if _REPORT.value:  # before hours of work: an exported model has no curves
+    curves.read_metrics(workdir)
   path = provenance.folder(workdir) / f'{_SPLIT.value}.json'
   data, split = _split(model)
   found = _measured_before(model, split, path)

@@ -1,4 +1,4 @@
-"""A trained model opened from its workdir, for notebooks and commands."""
+"""A trained model opened from its workdir, or from where it was exported to."""
 
 from collections.abc import Sequence
 import functools
@@ -16,14 +16,17 @@ from lvdecode import sampling
 from lvdecode import settings as settings_lib
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
+from lvdecode.latent import injection
 from lvdecode.tasks import latent
 from lvdecode.text import pipeline
 from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
+from lvdecode.training import tensors
 from lvdecode.training import workdir as workdir_lib
 
 TOKENIZER, ENCODER_TOKENIZER = 'tokenizer', 'encoder_tokenizer'
 Tokenizers = tuple[tokenizers.Tokenizer, tokenizers.Tokenizer | None]
+EXPORTED = 'model.safetensors'  # the parameters in an exported folder
 GREEDY = sampling.Rules()
 SAMPLE = sampling.Rules(method='sample')
 _ROWS = 256  # most texts a compiled call
@@ -40,18 +43,26 @@ def load(workdir: str | os.PathLike[str], step: int | None = None) -> 'Model':
   """Opens the model of a workdir: the folder is all it needs.
 
   Args:
-    workdir: the folder of a run.
+    workdir: the folder of a run, or one that `experiments.export` wrote.
     step: which checkpoint; None for the best by the run's metric where one
-      was kept, otherwise the latest.
+      was kept, otherwise the latest. An exported folder has one.
 
   Raises:
-    UserError: no run or no such checkpoint there, or one of another model.
+    UserError: no run or no such checkpoint there, or one of another model; an
+      exported file that is damaged or does not fit the settings beside it.
   """
   folder = pathlib.Path(workdir)
   settings = read_settings(folder)
   both = open_tokenizers(folder, settings)
   task = settings_lib.build_task(settings, *both)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
+  if (folder / EXPORTED).is_file():
+    params, there = _exported(folder, shapes)
+    if step not in (None, there):
+      raise errors.UserError(
+        f'{folder} is an exported model of step {there}: there is no step {step}'
+      )
+    return Model(folder, settings, task, params, *both, there)
   if step is None:
     step = checkpoint.best_step(folder) or checkpoint.latest_step(folder)
   item = 'ema' if settings.training.ema else 'params'
@@ -67,6 +78,17 @@ def open_tokenizers(
   if settings.model.reads_apart:
     own = tokenizers.load(folder / ENCODER_TOKENIZER)
   return tokenizers.load(folder / TOKENIZER), own
+
+
+def _exported(folder: pathlib.Path, shapes: Any) -> tuple[Any, int]:
+  """The parameters, and the step of the checkpoint they were."""
+  params, notes = tensors.read(folder / EXPORTED, shapes)
+  step = notes.get('step')
+  if not isinstance(step, int):
+    raise errors.UserError(
+      f'{folder / EXPORTED} does not say of which step it is: export it again'
+    )
+  return params, step
 
 
 class Model:
@@ -137,11 +159,7 @@ class Model:
     Raises:
       UserError: latents of another size than the model's.
     """
-    z = np.asarray(z, np.float32)
-    if z.ndim != 2 or z.shape[1] != self.latent_size:
-      raise errors.UserError(
-        f'z has the shape {z.shape}: this model decodes [n, {self.latent_size}]'
-      )
+    z = self._latents(z)
     texts = []
     for first in range(0, len(z), _ROWS):
       part = z[first : first + _ROWS]
@@ -213,6 +231,33 @@ class Model:
       count = samples if self.latent_size else 1
       values.append(_iw_nll(self.task, self.params, batch, keys, count))
     return np.concatenate(values)[: len(texts)]
+
+  def past(self, z: Float[np.ndarray | jax.Array, '...']) -> injection.Past:
+    """What `memory` tells of latents [n, Z], as `transformers` takes it.
+
+    The exported decoder gives this model's logits with it, if `memory` is the
+    one point; the slots take no position.
+
+    Raises:
+      UserError: a model without memory, or latents of another size.
+    """
+    if 'memory' not in self.task.points:
+      raise errors.UserError(
+        f'{self.workdir} has no memory to tell: its model.injection.points is '
+        f'{self.task.points}'
+      )
+    told = self.task.model.apply(
+      {'params': self.params}, jnp.asarray(self._latents(z)), method='inject'
+    )
+    return injection.past(told.memory)
+
+  def _latents(self, z) -> Float[np.ndarray, 'B Z']:
+    z = np.asarray(z, np.float32)
+    if z.ndim != 2 or z.shape[1] != self.latent_size:
+      raise errors.UserError(
+        f'z has the shape {z.shape}: this model decodes [n, {self.latent_size}]'
+      )
+    return z
 
   def _needs_latent(self, what):
     if not self.latent_size:

@@ -1,5 +1,6 @@
 """Where figures come from: enough to make them again."""
 
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -64,22 +65,32 @@ def make(
 ) -> Provenance:
   """Of an evaluation in this process of the run in `workdir`."""
   settings = workdir_lib.read_settings(workdir)
-  canonical = json.dumps(settings, sort_keys=True, separators=(',', ':'))
   devices = jax.local_devices()
   return Provenance(
     split=split,
     texts=texts,
     asked_texts=asked_texts,
     step=step,
-    settings_hash=hashlib.sha256(canonical.encode()).hexdigest(),
+    settings_hash=settings_hash(settings),
     data_fingerprint=settings.get('data_fingerprint'),
     batch_size=batch_size,
     samples=samples,
     seed=seed,
-    libraries={name: _version(name) for name in _LIBRARIES},
+    libraries=libraries(),
     device=devices[0].device_kind,
     devices=len(devices),
   )
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+  """SHA-256 of what settings.json says, whatever its layout."""
+  canonical = json.dumps(settings, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def libraries() -> dict[str, str | None]:
+  """The versions that figures can depend on."""
+  return {name: _version(name) for name in _LIBRARIES}
 
 
 def folder(workdir: pathlib.Path) -> pathlib.Path:

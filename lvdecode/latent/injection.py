@@ -1,10 +1,12 @@
 """Where z enters the decoder: one branch a point, each owning its weights."""
 
 import dataclasses
+from typing import NamedTuple
 
 from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+import numpy as np
 
 from lvdecode import errors
 from lvdecode.nn import attention
@@ -192,3 +194,34 @@ def only(injected: gpt.Injected, points: tuple[str, ...]) -> gpt.Injected:
     fusion=fusion,
     logits=injected.logits if 'softmax' in points else None,
   )
+
+
+class Past(NamedTuple):
+  """A memory as Hugging Face's GPT-2 takes it: keys and values already there.
+
+  Attributes:
+    layers: keys and values [B, H, M, K] of each layer, `past_key_values`.
+    score: [L, b, H, M] with b one or B, added to the scaled scores of the slots,
+      -inf where a layer does not see a slot; None where nothing is added and
+      `layers` is all there is to tell.
+  """
+
+  layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+  score: Float[np.ndarray, 'L b H M'] | None
+
+
+def past(memory: attention.Memory) -> Past:
+  """All layers' memory [L, B, M, H, K] in that layout."""
+  keys, values = (
+    np.swapaxes(np.asarray(x, np.float32), 2, 3)
+    for x in (memory.keys, memory.values)
+  )
+  score = None
+  if memory.score is not None or memory.visible is not None:
+    score = np.zeros((len(keys), 1, keys.shape[2], keys.shape[3]), np.float32)
+  if memory.score is not None:
+    score = score + np.asarray(memory.score)[:, None]
+  if memory.visible is not None:
+    seen = np.asarray(memory.visible)[:, :, None, :]
+    score = np.where(seen, score, np.float32(-np.inf))
+  return Past(tuple(zip(keys, values, strict=True)), score)

@@ -49,16 +49,23 @@ class Decoder(NamedTuple):
   folder: pathlib.Path
 
 
+def sizes(name: str | os.PathLike[str]) -> tuple[pathlib.Path, dict[str, Any]]:
+  """Where the folder is and the sizes of `Decoder`; no weight is read.
+
+  Raises:
+    UserError: it is another network, or not whole.
+  """
+  folder, found = _opened(name)
+  return folder.path, found
+
+
 def read(name: str | os.PathLike[str]) -> Decoder:
   """Opens a folder, or a hub's model, of GPT-2's family.
 
   Raises:
     UserError: it is another network, or not whole.
   """
-  folder = folders.open_folder(os.fspath(name))
-  options.family(folder, ('gpt2',))
-  options.supported(folder, _OPTIONS)
-  sizes = _sizes(folder)
+  folder, sizes = _opened(name)
   folder = folders.rename(folder, lambda name: name.removeprefix(_PREFIX))
   shapes_by_name = {_name(path): shape for path, shape in shapes(sizes).items()}
   arrays = folders.read(folder, shapes_by_name, _IGNORED)
@@ -148,6 +155,15 @@ def _name(path: str) -> str:
   if module.startswith('h_'):
     module = module.replace('h_', 'h.', 1)
   return module.replace('/', '.') + ('.bias' if leaf == 'bias' else '.weight')
+
+
+def _opened(
+  name: str | os.PathLike[str],
+) -> tuple[folders.Folder, dict[str, Any]]:
+  folder = folders.open_folder(os.fspath(name))
+  options.family(folder, ('gpt2',))
+  options.supported(folder, _OPTIONS)
+  return folder, _sizes(folder)
 
 
 def _sizes(folder: folders.Folder) -> dict[str, Any]:

@@ -106,6 +106,13 @@ class Tokenizer:
     # Ids may have gaps in a given file: an embedding needs the largest.
     return max(self._inner.get_vocab().values()) + 1
 
+  @property
+  def specials(self) -> dict[str, str]:
+    """How `pad`, `bos`, `eos` and, where there is one, `unk` are spelled."""
+    if self.unk is None:
+      return dict(self._names)
+    return self._names | {'unk': self._inner.model.unk_token}
+
   def encode(self, texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text, without specials."""
     encoded = []

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_gpt2
 import pytest
 import tiny
 
@@ -235,3 +236,29 @@ def test_settings_that_cannot_be_are_refused_in_one_line(changes, message):
   with pytest.raises(errors.UserError, match=message) as error:
     tiny.injection_settings(**changes)
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('kind', [k for k in KINDS if k.startswith('memory')])
+def test_a_memory_for_hugging_face_tells_the_same(kind):
+  model = make(kind)
+  params = tiny.params(model)
+  injected = tiny.apply(model, params, Z0, method='inject')
+  past = injection.past(injected.memory)
+  assert len(past.layers) == L
+  assert (past.score is None) == (kind in ('memory', 'memory_tied'))
+  score = np.zeros((L, 1, H, M)) if past.score is None else past.score
+  exact = jax.tree.map(lambda p: np.asarray(p, np.float64), params['decoder'])
+  expected = tiny.logits(model, params, TOKENS, Z0)
+  for b in range(B):
+    layers = [
+      {
+        'keys': keys[b].swapaxes(0, 1),
+        'values': values[b].swapaxes(0, 1),
+        'score': bias[0],
+        'seen': np.ones(M, bool),
+      }
+      for (keys, values), bias in zip(past.layers, score, strict=True)
+    ]
+    states = numpy_gpt2.hidden_states(exact, TOKENS[b], H, memory=layers)
+    scores = states @ exact['wte']['embedding'].T
+    np.testing.assert_allclose(scores, expected[b], atol=1e-4)
