@@ -50,12 +50,34 @@ class Encoder(NamedTuple):
   folder: pathlib.Path
 
 
+def sizes(name: str | os.PathLike[str]) -> tuple[pathlib.Path, dict[str, Any]]:
+  """Where the folder is and the sizes of `Encoder`; no weight is read.
+
+  Raises:
+    UserError: it is another network, or not whole.
+  """
+  folder, found, _ = _opened(name)
+  return folder.path, found
+
+
 def read(name: str | os.PathLike[str]) -> Encoder:
   """Opens a folder, or a hub's model, of BERT's or RoBERTa's family.
 
   Raises:
     UserError: it is another network, or not whole.
   """
+  folder, sizes, skipped = _opened(name)
+  arrays = folders.read(folder, _shapes(sizes, skipped), _IGNORED)
+  params = _params(arrays, sizes['layers'], skipped)
+  return Encoder(
+    sizes, traverse_util.unflatten_dict(params, sep='/'), folder.path
+  )
+
+
+def _opened(
+  name: str | os.PathLike[str],
+) -> tuple[folders.Folder, dict[str, Any], int]:
+  """The folder, its sizes, and how many positions no text has."""
   folder = folders.open_folder(os.fspath(name))
   family = options.family(folder, ('bert', 'roberta'))
   options.supported(folder, _OPTIONS)
@@ -64,12 +86,7 @@ def read(name: str | os.PathLike[str]) -> Encoder:
   skipped = 0
   if family == 'roberta':
     skipped = options.size(folder, 'pad_token_id') + 1
-  sizes = _sizes(folder, skipped)
-  arrays = folders.read(folder, _shapes(sizes, skipped), _IGNORED)
-  params = _params(arrays, sizes['layers'], skipped)
-  return Encoder(
-    sizes, traverse_util.unflatten_dict(params, sep='/'), folder.path
-  )
+  return folder, _sizes(folder, skipped), skipped
 
 
 def _plain_name(name: str, family: str) -> str:
