@@ -27,7 +27,6 @@ from lvdecode.evaluation import stored
 from lvdecode.report import curves
 from lvdecode.report import exhibit
 from lvdecode.report import page
-from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.training import workdir as workdir_lib
 

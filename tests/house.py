@@ -9,8 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 QUICKSTART = 'runs/quickstart'
 # Two thirds of the tests' time is compilation, of programs that run once.
 QUICK_COMPILATION = (
-  '--xla_backend_optimization_level=0 '
-  '--xla_llvm_disable_expensive_passes=true'
+  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 )
 _SHOWN = ('configs', 'docs', 'experiments', 'lvdecode', 'Makefile', 'README.md')
 

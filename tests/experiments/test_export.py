@@ -12,17 +12,16 @@ import tiny
 import tokenizers as hf
 
 from configs import base
+from experiments import export
 import lvdecode
 from lvdecode import errors
 from lvdecode import restore
 from lvdecode import settings as settings_lib
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import provenance
+from lvdecode.pretrained import gpt2
 from lvdecode.report import card
 from lvdecode.text import tokenizers
-
-export = pytest.importorskip('experiments.export')
-gpt2 = pytest.importorskip('lvdecode.pretrained.gpt2')
 
 TEXTS = ['the soup was cold .', 'the film was great .', 'this room was new .']
 KINDS = {
@@ -44,13 +43,13 @@ def make(folder, **changes):
   config.model.injection.update(changes)
   settings = settings_lib.from_dict(config.to_dict())
   tokenizer = tokenizers.train(settings.tokenizer, TEXTS)
-  task = settings_lib.build_task(settings, tokenizer)
+  task = settings_lib.build_task(settings, tokenizer, None)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
   folder.mkdir()
   tree = settings_lib.to_dict(settings) | {'data_fingerprint': 'abc'}
   (folder / 'settings.json').write_text(json.dumps(tree))
   return restore.Model(
-    folder, settings, task, tiny.random_params(shapes), tokenizer, step=4
+    folder, settings, task, tiny.random_params(shapes), tokenizer, None, step=4
   )
 
 
