@@ -246,7 +246,7 @@ class Model:
         f'{self.workdir} has no memory to tell: its model.injection.points is '
         f'{self.task.points}'
       )
-    told = self.task.model.apply(
+    told: Any = self.task.model.apply(
       {'params': self.params}, jnp.asarray(self._latents(z)), method='inject'
     )
     return injection.past(told.memory)

@@ -44,7 +44,7 @@ def test_the_readme_has_commands_and_an_example():
   programs = [' '.join(words[:3]) for words in commands()]
   assert programs[0] == 'make quickstart'
   assert programs[1] == 'make test'
-  for name in ('run', 'evaluate', 'sample'):
+  for name in ('run', 'evaluate', 'sample', 'export'):
     assert f'python -m experiments.{name}' in programs
   assert len(blocks('python')) == 1
 

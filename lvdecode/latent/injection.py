@@ -216,12 +216,13 @@ def past(memory: attention.Memory) -> Past:
     np.swapaxes(np.asarray(x, np.float32), 2, 3)
     for x in (memory.keys, memory.values)
   )
-  score = None
-  if memory.score is not None or memory.visible is not None:
-    score = np.zeros((len(keys), 1, keys.shape[2], keys.shape[3]), np.float32)
+  layers = tuple(zip(keys, values, strict=True))
+  if memory.score is None and memory.visible is None:
+    return Past(layers, None)
+  score = np.zeros((len(keys), 1, *keys.shape[2:4]), np.float32)
   if memory.score is not None:
     score = score + np.asarray(memory.score)[:, None]
   if memory.visible is not None:
     seen = np.asarray(memory.visible)[:, :, None, :]
     score = np.where(seen, score, np.float32(-np.inf))
-  return Past(tuple(zip(keys, values, strict=True)), score)
+  return Past(layers, score)

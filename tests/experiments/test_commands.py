@@ -304,6 +304,42 @@ def test_figures_that_could_not_be_written_are_not_measured(
 
 
 @pytest.mark.slow
+def test_an_exported_folder_serves_as_the_run_did(call, workdir, tmp_path):
+  folder = tmp_path / 'deep' / 'exported'
+  one_line(call('export', f'--workdir={workdir}'), '--to is missing')
+  flags = (f'--workdir={workdir}', '--step=2', f'--to={folder}')
+  code, out, err = call('export', *flags)
+  assert code == 0, err
+  assert str(folder / 'decoder') in out
+  one_line(call('export', *flags), 'exists and is not empty')
+  assert [path.name for path in folder.parent.iterdir()] == ['exported']
+  measuring = ('--samples=2', '--texts=20', '--sections=likelihood')
+  for command, given, result in (
+    ('sample', ('--num=2', '--seed=1'), lambda place, out: out),
+    ('sample', ('--mode=reconstruct', '--num=2'), lambda place, out: out),
+    ('evaluate', measuring, lambda place, out: measured(place)),
+  ):
+    before, after = (
+      (call(command, f'--workdir={place}', *given, *step), place)
+      for place, step in ((workdir, ('--step=2',)), (folder, ()))
+    )
+    assert after[0][0] == 0, after[0][2]
+    assert result(workdir, before[0][1]) == result(folder, after[0][1])
+  one_line(
+    call('sample', f'--workdir={folder}', '--step=4'), 'step 2', 'step 4'
+  )
+  one_line(call('evaluate', f'--workdir={folder}', '--report'), 'metrics.jsonl')
+
+
+def measured(workdir):
+  """The figures of the test split, and what they are a function of."""
+  found = json.loads((workdir / 'evaluation' / 'test.json').read_text())
+  for name in ('seconds', 'seconds_per_sample'):
+    del found['provenance'][name]
+  return found
+
+
+@pytest.mark.slow
 def test_other_settings_are_refused_by_name(call, workdir):
   flags = (*SHORT, f'--workdir={workdir}', '--config.model.latent_size=9')
   one_line(call('run', *flags), 'model.latent_size', '8', '9')
