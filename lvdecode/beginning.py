@@ -30,15 +30,27 @@ def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
   Raises:
     UserError: as `settings.from_dict`, or of a folder that cannot be used.
   """
-  written = settings_lib.from_dict(config)
-  tree = copy.deepcopy(settings_lib.to_dict(written))
-  if written.pretrained.decoder:
-    folder, sizes = gpt2.sizes(written.pretrained.decoder)
+  tree = copy.deepcopy(dict(config))
+  name = _decoder(tree)
+  if name:
+    folder, sizes = gpt2.sizes(name)
     tree['model']['decoder'] |= _chosen(sizes)
     tree['tokenizer'] |= {'kind': 'file', 'path': str(folder)}
+  written = settings_lib.from_dict(tree)
+  tree = settings_lib.to_dict(written)
   if written.pretrained.encoder and written.model.injection.points:
     tree['model']['encoder'] |= _encoder_sizes(written)
   return settings_lib.from_dict(tree)
+
+
+def _decoder(tree: Mapping[str, Any]) -> str:
+  """The folder that a config names; '' where the config is refused later."""
+  try:
+    name, sections = tree['pretrained']['decoder'], tree['model']['decoder']
+    whole = isinstance(sections | tree['tokenizer'], dict)
+  except (KeyError, TypeError):
+    return ''
+  return name if whole and isinstance(name, str) else ''
 
 
 def _chosen(sizes: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def blocks(states):
 
 def our_gpt2(decoder, tokens):
   """States [embeddings, blocks, ln_f] and logits."""
-  model = gpt.GPT(**decoder.sizes, dropout=0.0, dtype=FLOAT)
+  model = gpt.GPT(**decoder.sizes, vocab_multiple=1, dropout=0.0, dtype=FLOAT)
   variables = {'params': decoder.params}
 
   @jax.jit
