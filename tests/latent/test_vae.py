@@ -104,6 +104,18 @@ def test_token_nll_is_that_of_the_logits_in_chunks_or_not():
     np.testing.assert_allclose(nll, expected[:, :, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize(('inner', 'width'), [(0, 64), (24, 24)])
+def test_the_decoder_is_of_its_settings_and_the_encoder_alike(inner, width):
+  decoder = tiny.decoder_settings(
+    inner=inner, activation='relu', epsilon=1e-3, dropout=0.1
+  )
+  bound = tiny.model(decoder=decoder).bind({})
+  for network, own in ((bound.decoder, width), (bound.encoder, 64)):
+    assert network.inner == own
+    assert network.activation == 'relu' and network.epsilon == 1e-3
+  assert bound.decoder.dropout == 0.1
+
+
 def test_call_scores_the_posterior_mean():
   model = make()
   params = tiny.params(model)
@@ -126,6 +138,12 @@ def test_call_scores_the_posterior_mean():
     ),
     (lambda: tiny.decoder_settings(layers=0), 'model.decoder.layers = 0'),
     (lambda: tiny.decoder_settings(dropout=1.0), 'model.decoder.dropout = 1'),
+    (lambda: tiny.decoder_settings(inner=-1), 'model.decoder.inner = -1'),
+    (lambda: tiny.decoder_settings(epsilon=0.0), 'model.decoder.epsilon = 0'),
+    (
+      lambda: tiny.decoder_settings(activation='gelu_new'),
+      "model.decoder.activation = 'gelu_new': did you mean 'gelu_tanh'",
+    ),
     (
       lambda: tiny.encoder_settings(kind='shared'),
       "model.encoder.kind = 'shared': known are own, shared_embeddings",
