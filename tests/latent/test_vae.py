@@ -156,6 +156,18 @@ def test_rows_behind_the_vocabulary_are_never_written(method):
   assert int(tokens.max()) < tiny.VOCAB
 
 
+@pytest.mark.parametrize(('inner', 'width'), [(0, 64), (24, 24)])
+def test_the_decoder_is_of_its_settings_and_the_encoder_alike(inner, width):
+  decoder = tiny.decoder_settings(
+    inner=inner, activation='relu', epsilon=1e-3, dropout=0.1
+  )
+  bound = tiny.model(decoder=decoder).bind({})
+  for network, own in ((bound.decoder, width), (bound.encoder, 64)):
+    assert network.inner == own
+    assert network.activation == 'relu' and network.epsilon == 1e-3
+  assert bound.decoder.dropout == 0.1
+
+
 def test_call_scores_the_posterior_mean():
   model = make()
   params = tiny.params(model)
@@ -182,6 +194,12 @@ def test_call_scores_the_posterior_mean():
       'model.decoder.vocab_multiple = 0',
     ),
     (lambda: tiny.decoder_settings(dropout=1.0), 'model.decoder.dropout = 1'),
+    (lambda: tiny.decoder_settings(inner=-1), 'model.decoder.inner = -1'),
+    (lambda: tiny.decoder_settings(epsilon=0.0), 'model.decoder.epsilon = 0'),
+    (
+      lambda: tiny.decoder_settings(activation='gelu_new'),
+      "model.decoder.activation = 'gelu_new': did you mean 'gelu_tanh'",
+    ),
     (
       lambda: tiny.encoder_settings(kind='shared'),
       "model.encoder.kind = 'shared': known are own, shared_embeddings",

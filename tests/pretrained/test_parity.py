@@ -153,6 +153,8 @@ def test_transformers_opens_what_is_written(name, tmp_path):
     tmp_path / 'ours', output_loading_info=True
   )
   assert not any(told.values()), told
+  # GPT-2's own, which transformers would take, is no token of these 40.
+  assert again.config.bos_token_id is again.config.eos_token_id is None
   got = theirs(again.eval(), input_ids=TOKENS).logits
   expected = theirs(network, input_ids=TOKENS).logits
   np.testing.assert_array_equal(got, expected)
