@@ -157,15 +157,17 @@ def test_rows_behind_the_vocabulary_are_never_written(method):
 
 
 @pytest.mark.parametrize(('inner', 'width'), [(0, 64), (24, 24)])
-def test_the_decoder_is_of_its_settings_and_the_encoder_alike(inner, width):
-  decoder = tiny.decoder_settings(
-    inner=inner, activation='relu', epsilon=1e-3, dropout=0.1
-  )
-  bound = tiny.model(decoder=decoder).bind({})
-  for network, own in ((bound.decoder, width), (bound.encoder, 64)):
-    assert network.inner == own
+def test_the_networks_are_of_their_settings(inner, width):
+  changes = dict(inner=inner, activation='relu', epsilon=1e-3, dropout=0.1)
+  changed = tiny.model(
+    decoder=tiny.decoder_settings(**changes),
+    encoder=tiny.encoder_settings(positions=5, **changes),
+  ).bind({})
+  for network in (changed.decoder, changed.encoder):
+    assert network.inner == width and network.dropout == 0.1
     assert network.activation == 'relu' and network.epsilon == 1e-3
-  assert bound.decoder.dropout == 0.1
+  assert changed.decoder.positions == tiny.POSITIONS
+  assert changed.encoder.positions == 5
 
 
 def test_call_scores_the_posterior_mean():

@@ -22,7 +22,9 @@ PUBLISHED = {
 
 
 def model(sizes):
-  return gpt.GPT(**sizes, vocab_multiple=1, dropout=0.0, dtype=jnp.dtype('float32'))
+  return gpt.GPT(
+    **sizes, vocab_multiple=1, dropout=0.0, dtype=jnp.dtype('float32')
+  )
 
 
 def shapes(sizes):

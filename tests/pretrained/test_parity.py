@@ -255,7 +255,9 @@ def test_robertas_states_agree(tmp_path):
 
 
 def test_byte_level_ids_are_those_of_transformers(tmp_path):
-  settings = tokenizers.TokenizerSettings(kind='bpe', vocab_size=600, path='')
+  settings = tokenizers.TokenizerSettings(
+    kind='bpe', vocab_size=600, path='', added=()
+  )
   trained = tokenizers.train(settings, AWKWARD * 5)
   trained.save(tmp_path / 'trained')
   inner = transformers.PreTrainedTokenizerFast(
