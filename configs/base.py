@@ -142,6 +142,9 @@ def get_config(arg: str = '') -> Config:
     ('.*', 0.01),
   )
   c.optimizer.multipliers = (('.*', 1.0),)  # of the learning rate; 0 freezes
+  # (steps, multipliers) before those above hold, one stage after the other
+  # from step 0: docs/adapting.md.
+  c.optimizer.stages = ()
 
   c.training = Config()
   c.training.steps = 2_000
@@ -178,6 +181,7 @@ def quick(c: Config) -> None:
     part.width = 32
     part.dropout = 0.0
   c.optimizer.warmup_steps = 10
+  c.optimizer.stages = tuple((5, rules) for _, rules in c.optimizer.stages)
   c.objective.beta.duration = '40 steps'
   c.training.steps = 60
   c.training.log_every = 10

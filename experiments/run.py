@@ -182,6 +182,8 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
     settings.optimizer, settings.training.steps, shapes
   )
   print(progress.parameter_table(shapes, optimizer.trainable))
+  if settings.optimizer.stages:
+    print('\n'.join(stage.line() for stage in optimizer.stages))
   size = settings.pipeline.batch_size
   for length in settings.pipeline.lengths:
     print(f'batch: tokens int32[{size}, {length}], weights float32[same]')

@@ -80,6 +80,26 @@ class Settings:
       'objective.beta', self.objective.beta, self.training.steps - begin, 0
     )
     self._check_remedies()
+    self._check_stages()
+
+  def _check_stages(self):
+    """Stages leave steps for what comes after, and treat no part apart."""
+    stages = self.optimizer.stages
+    steps = sum(steps for steps, _ in stages)
+    if steps >= self.training.steps:
+      raise errors.UserError(
+        f'optimizer.stages take {steps} steps, training.steps = '
+        f'{self.training.steps}: leave some for optimizer.multipliers'
+      )
+    for key, value, off in (
+      ('training.encoder_updates', self.training.encoder_updates, 1),
+      ('objective.pretraining_steps', self.objective.pretraining_steps, 0),
+    ):
+      if stages and value != off:
+        raise errors.UserError(
+          f'optimizer.stages and {key} = {value} both say what moves: make the '
+          f'stages () or {key} {off}'
+        )
 
   def _check_remedies(self):
     """What is done against a posterior's collapse has something to act on."""

@@ -8,6 +8,8 @@ from configs import base
 from lvdecode import errors
 from lvdecode import settings
 
+ALL = (('.*', 1.0),)
+
 
 def tree():
   return base.get_config('quick').to_dict()
@@ -117,6 +119,27 @@ def without(path):
     (change('objective.latent_dropout', 1.0), ['latent_dropout = 1.0']),
     (change('objective.bag_of_words', -1.0), ['bag_of_words = -1.0']),
     (change('objective.pretraining_steps', 60), ['nothing would be left']),
+    (
+      change('optimizer.stages', ((40, ALL), (20, ALL))),
+      ['optimizer.stages take 60 steps', 'training.steps = 60', 'leave some'],
+    ),
+    (
+      change('optimizer.stages', ((40, ALL), (-1, ALL))),
+      ['optimizer.stages[1][0] = -1', 'at least 1'],
+    ),
+    (change('optimizer.stages', ((1.5, ALL),)), ['stages[0][0] = 1.5', 'int']),
+    (
+      changes(
+        ('optimizer.stages', ((4, ALL),)), ('training.encoder_updates', 2)
+      ),
+      ['optimizer.stages and training.encoder_updates = 2', 'say what moves'],
+    ),
+    (
+      changes(
+        ('optimizer.stages', ((4, ALL),)), ('objective.pretraining_steps', 3)
+      ),
+      ['optimizer.stages and objective.pretraining_steps = 3'],
+    ),
     (change('objective.pretraining_steps', 21), ['would not end within']),
     (
       changes(

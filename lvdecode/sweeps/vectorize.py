@@ -53,11 +53,12 @@ def differences(
 def check(settings: Sequence[settings_lib.Settings]) -> None:
   """Raises UserError unless runs of these settings can be one program."""
   for one in settings:
-    for key, value, least in (
+    for key, value, off in (
       ('training.encoder_updates', one.training.encoder_updates, 1),
       ('objective.pretraining_steps', one.objective.pretraining_steps, 0),
+      ('optimizer.stages', one.optimizer.stages, ()),
     ):
-      if value > least:
+      if value != off:
         raise errors.UserError(
           f'{key} = {value} needs programs of its own, and runs trained '
           'together have one: train them one by one, without --vectorize'

@@ -14,6 +14,8 @@ from lvdecode.training import parallel
 from lvdecode.training import parts
 from lvdecode.training import step as step_lib
 
+ENCODER = 'encoder'
+
 
 class Request(NamedTuple):
   """A step that a `Trainer` wants taken.
@@ -21,13 +23,14 @@ class Request(NamedTuple):
   Attributes:
     step: the number of steps taken before it.
     batch: the host batch.
-    alone: whether the encoder moves alone.
+    moving: what moves: the name of a stage of the optimiser, or `ENCODER` for
+      the encoder alone.
     anew: whether the decoder begins anew before it.
   """
 
   step: int
   batch: Any
-  alone: bool
+  moving: str
   anew: bool
 
 
@@ -122,17 +125,18 @@ class Steps:
     accumulate: int,
     ema: float,
     kind: str,
-    apart: bool,
     state: step_lib.TrainState,
   ):
-    """`kind` is of `parallel.KINDS`; `apart`: the encoder may move alone."""
+    """`kind` is of `parallel.KINDS`."""
+    self._task = task
+    self._optimizer = optimizer
     self._devices = parallel.make(kind)
     self._pace = Pace(self._devices.count, accumulate)
     self._reset = jax.jit(
       functools.partial(parts.reset, task=task, optimizer=optimizer)
     )
 
-    def step(moving):
+    def compiled(moving):
       return self._devices.compile(
         train_step(
           task,
@@ -144,24 +148,28 @@ class Steps:
         )
       )
 
-    self._train_step = step(optimizer.trainable)
-    self._encoder_step = self._train_step
-    if apart:
-      self._encoder_step = step(
-        parts.of(task.part, optimizer.trainable, 'encoder')
-      )
+    self._compile = compiled
+    self._steps: dict[str, Callable] = {}
     self.state = self._devices.place(state)
 
   def take(self, request: Request) -> step_lib.Metrics:
     """One step, without waiting for it."""
     if request.anew:
       self.state = self._devices.place(self._reset(self.state))
-    step = self._encoder_step if request.alone else self._train_step
+    if request.moving not in self._steps:
+      self._steps[request.moving] = self._compile(self._mask(request.moving))
     batch = self._devices.shard(request.batch)
     self.state, metrics = self._pace.call(
-      step, self.state, request.batch, batch
+      self._steps[request.moving], self.state, request.batch, batch
     )
     return metrics
+
+  def _mask(self, moving: str) -> Any:
+    """Tree of bools, True for what moves."""
+    if moving == ENCODER:
+      return parts.of(self._task.part, self._optimizer.trainable, ENCODER)
+    stages = {stage.name: stage.moving for stage in self._optimizer.stages}
+    return stages[moving]
 
   def read(self) -> step_lib.TrainState:
     """The state on one device; gone after the next step."""

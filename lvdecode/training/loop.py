@@ -164,7 +164,6 @@ def run(spec: Run) -> step_lib.TrainState:
       accumulate=spec.settings.accumulate,
       ema=spec.settings.ema,
       kind=spec.settings.parallel,
-      apart=spec.settings.encoder_updates > 1,
       state=state,
     )
     del state  # the first step gives it away
@@ -267,6 +266,7 @@ class Trainer:
     self._tally = tally
     self._aggressive = aggressive
     self._step = step
+    self._stage = ''
     self._seen: set[tuple] = set()
     self._clock = progress.Clock()
 
@@ -321,13 +321,13 @@ class Trainer:
     if anew:
       # A checkpoint of this step is from before it.
       logging.info('the decoder begins anew at step %d', self._step)
-    alone = self._aggressive.encoder_alone(self._step)
-    program = (alone, drive.batch_shapes(batch))
+    moving = self._moving()
+    program = (moving, drive.batch_shapes(batch))
     first = program not in self._seen
     if first:  # its time is the compiler's
       self._seen.add(program)
       self._clock.pause()
-    metrics = yield drive.Request(self._step, batch, alone, anew)
+    metrics = yield drive.Request(self._step, batch, moving, anew)
     self._tally.add(metrics)
     self._step += 1
     self._display.advance(self._step)
@@ -335,6 +335,16 @@ class Trainer:
       self._clock.start()
     else:
       self._clock.count(float(np.sum(batch.weights)))
+
+  def _moving(self) -> str:
+    """What moves in the next step."""
+    if self._aggressive.encoder_alone(self._step):
+      return drive.ENCODER
+    stage = self.optimizer.stage_at(self._step)
+    if self._stage != stage.name and len(self.optimizer.stages) > 1:
+      logging.info('%s%s', _prefix(self._spec), stage.line())
+    self._stage = stage.name
+    return stage.name
 
   def _report(self) -> None:
     self._tally.read()

@@ -12,11 +12,13 @@ from jaxtyping import Array, Float, Int
 import optax
 
 from lvdecode import errors
+from lvdecode.training import adam
 from lvdecode.training import flat
 from lvdecode.training import running
 from lvdecode.training import trees
 
 Rules = tuple[tuple[str, float], ...]
+Stages = tuple[tuple[int, Rules], ...]
 Schedule = Callable[[Int[Array, ''] | int], Float[Array, '']]
 
 
@@ -24,7 +26,8 @@ Schedule = Callable[[Int[Array, ''] | int], Float[Array, '']]
 class OptimizerSettings:
   """AdamW with warm-up, decay and clipping.
 
-  `weight_decay` and `multipliers` are lists of (pattern, value). A pattern is
+  `weight_decay` and `multipliers` are lists of (pattern, value), and so are the
+  rules of a stage. A pattern is
   a regular expression that must match a parameter's whole '/'-joined path
   (`re.fullmatch`); the first that does gives the value.
 
@@ -40,6 +43,9 @@ class OptimizerSettings:
     weight_decay: decoupled, multiplied by the learning rate.
     multipliers: factors on the learning rate; 0.0 freezes. Running statistics
       follow the data whatever theirs is.
+    stages: (steps, rules) one after the other from the first step of the run,
+      each with rules in the place of `multipliers`, which hold after the last.
+      The learning rate does not begin anew.
   """
 
   learning_rate: float
@@ -52,6 +58,7 @@ class OptimizerSettings:
   clip_norm: float
   weight_decay: Rules
   multipliers: Rules
+  stages: Stages
 
   def __post_init__(self):
     for key, holds, rule in (
@@ -70,21 +77,55 @@ class OptimizerSettings:
         )
     _compiled('weight_decay', self.weight_decay)
     _compiled('multipliers', self.multipliers)
+    for i, (steps, rules) in enumerate(self.stages):
+      errors.at_least(f'optimizer.stages[{i}][0]', steps, 1)
+      _compiled(f'stages[{i}]', rules)
+
+
+class Stage(NamedTuple):
+  """What moves, and how fast, from one step of the run on.
+
+  Attributes:
+    name: the key of the settings that says so.
+    begin: the first step, counted from 0.
+    multipliers: tree of factors on the learning rate.
+    moving: tree of bools, False where frozen or a running statistic.
+    parameters: how many numbers move.
+  """
+
+  name: str
+  begin: int
+  multipliers: Any
+  moving: Any
+  parameters: int
+
+  def line(self) -> str:
+    """What a log says of it."""
+    return (
+      f'from step {self.begin} on {self.name}: '
+      f'{self.parameters:,} parameters move'
+    )
 
 
 class Optimizer(NamedTuple):
   """An optimiser made for one tree of parameters.
 
   Attributes:
-    tx: takes and gives trees with None in place of frozen parameters; wants
-      the step as an extra argument of `update`.
+    tx: takes and gives trees with None in place of what never moves; wants the
+      step as an extra argument of `update`.
     learning_rate: the rate at a step, before multipliers.
-    trainable: tree of bools, False where frozen or a running statistic.
+    trainable: tree of bools, True for what moves in any stage.
+    stages: at least one, in order; the first begins at step 0.
   """
 
   tx: optax.GradientTransformationExtraArgs
   learning_rate: Schedule
   trainable: Any
+  stages: tuple[Stage, ...]
+
+  def stage_at(self, step: int) -> Stage:
+    """The stage in which the step after so many falls."""
+    return [stage for stage in self.stages if stage.begin <= step][-1]
 
 
 def make(
@@ -94,36 +135,63 @@ def make(
 
   Raises:
     UserError: a parameter no pattern covers, a pattern that matches nothing,
-      or nothing left to train.
+      or a stage with nothing left to train.
   """
   decay = assign('weight_decay', settings.weight_decay, params)
-  multipliers = assign('multipliers', settings.multipliers, params)
-  trainable = jax.tree.unflatten(
-    jax.tree.structure(params),
-    [
-      multiplier != 0.0 and not running.is_statistic(path)
-      for path, multiplier in zip(
-        flat.names(params), jax.tree.leaves(multipliers), strict=True
-      )
-    ],
+  stages = _stages(settings, params)
+  trainable = jax.tree.map(
+    lambda *moving: any(moving), *(stage.moving for stage in stages)
   )
-  if not any(jax.tree.leaves(trainable)):
-    raise errors.UserError(
-      'optimizer.multipliers freezes every parameter: leave one above 0'
-    )
   learning_rate = _schedule(settings, total_steps)
+  # optax's where it is enough: one count, not one a parameter.
+  scale_by_adam = (
+    optax.scale_by_adam if len(stages) == 1 else adam.scale_by_aged_adam
+  )
   parts = [
-    optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps),
+    scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps),
     _decay_and_scale(
       trees.select(trainable, decay),
-      trees.select(trainable, multipliers),
+      stages,
+      trainable,
       learning_rate,
     ),
   ]
   if settings.clip_norm:
     parts.insert(0, optax.clip_by_global_norm(settings.clip_norm))
   tx = _without_frozen(trainable, optax.chain(*parts))
-  return Optimizer(tx, learning_rate, trainable)
+  return Optimizer(tx, learning_rate, trainable, stages)
+
+
+def _stages(settings: OptimizerSettings, params: Any) -> tuple[Stage, ...]:
+  """Those of the settings, and what comes after."""
+  stages, begin = [], 0
+  for i, (steps, rules) in enumerate(settings.stages):
+    stages.append(_stage(f'stages[{i}]', begin, rules, params))
+    begin += steps
+  stages.append(_stage('multipliers', begin, settings.multipliers, params))
+  return tuple(stages)
+
+
+def _stage(key: str, begin: int, rules: Rules, params: Any) -> Stage:
+  multipliers = assign(key, rules, params)
+  leaves, treedef = jax.tree.flatten(params)
+  moving = [
+    multiplier != 0.0 and not running.is_statistic(path)
+    for path, multiplier in zip(
+      flat.names(params), jax.tree.leaves(multipliers), strict=True
+    )
+  ]
+  if not any(moving):
+    raise errors.UserError(
+      f'optimizer.{key} freezes every parameter: leave one above 0'
+    )
+  count = sum(
+    math.prod(leaf.shape)
+    for leaf, moves in zip(leaves, moving, strict=True)
+    if moves
+  )
+  moving = jax.tree.unflatten(treedef, moving)
+  return Stage(f'optimizer.{key}', begin, multipliers, moving, count)
 
 
 def assign(key: str, rules: Rules, params: Any) -> Any:
@@ -186,19 +254,20 @@ def _schedule(settings: OptimizerSettings, total_steps: int) -> Schedule:
   return learning_rate
 
 
-def _decay_and_scale(decay, multipliers, learning_rate):
+def _decay_and_scale(decay, stages, trainable, learning_rate):
   """The rate follows the run's step, not the count of steps not skipped."""
+  multipliers = [trees.select(trainable, s.multipliers) for s in stages]
 
   def update(updates, state, params=None, *, step):
     rate = learning_rate(step)
-    updates = jax.tree.map(
-      lambda u, p, d, m: -rate * m * (u + d * p),
-      updates,
-      params,
-      decay,
-      multipliers,
-    )
-    return updates, state
+    begins = jnp.asarray([stage.begin for stage in stages])
+    stage = jnp.sum(step >= begins) - 1
+
+    def scaled(u, p, d, *m):
+      m = m[0] if len(set(m)) == 1 else jnp.asarray(m, jnp.float32)[stage]
+      return -rate * m * (u + d * p)
+
+    return jax.tree.map(scaled, updates, params, decay, *multipliers), state
 
   return optax.GradientTransformationExtraArgs(
     lambda params: optax.EmptyState(), update

@@ -201,6 +201,7 @@ def take(kind, accumulate=1):
     clip_norm=0.0,
     weight_decay=(('.*', 0.0),),
     multipliers=(('.*', 1.0),),
+    stages=(),
   )
   optimizer = optimizer_lib.make(settings, 10, params_of(task))
   state = step_lib.TrainState(

@@ -133,6 +133,7 @@ def optimizer_settings(**changes):
     clip_norm=1.0,
     weight_decay=(('.*/bias', 0.0), ('.*', 0.1)),
     multipliers=(('.*', 1.0),),
+    stages=(),
   )
   return dataclasses.replace(settings, **changes)
 
