@@ -49,6 +49,10 @@ def get_config(arg: str = '') -> Config:
   c.model.decoder.width = 128
   c.model.decoder.positions = 64  # at least the longest of pipeline.lengths
   c.model.decoder.dropout = 0.1
+  c.model.adapters = Config()  # LoRA on the decoder: docs/adapting.md
+  c.model.adapters.rank = 0  # 0: off
+  c.model.adapters.alpha = 16.0  # the change is alpha / rank down up
+  c.model.adapters.targets = ('.*attn/c_attn',)  # paths of its modules
   c.model.encoder = Config()
   # 'own', 'shared_embeddings' (of the decoder) or 'decoder' (its blocks).
   c.model.encoder.kind = 'shared_embeddings'

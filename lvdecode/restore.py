@@ -14,6 +14,7 @@ import numpy as np
 from lvdecode import errors
 from lvdecode import sampling
 from lvdecode import settings as settings_lib
+from lvdecode.latent import adapters
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
 from lvdecode.tasks import latent
@@ -55,6 +56,9 @@ def load(workdir: str | os.PathLike[str], step: int | None = None) -> 'Model':
     step = checkpoint.best_step(folder) or checkpoint.latest_step(folder)
   item = 'ema' if settings.training.ema else 'params'
   params = checkpoint.restore_params(folder, step, shapes, item)
+  # Who uses a trained model need not know of adapters.
+  params = adapters.merge(params, settings.model.adapters)
+  task = settings_lib.build_task(settings_lib.merged(settings), tokenizer)
   return Model(folder, settings, task, params, tokenizer, step)
 
 
@@ -65,7 +69,8 @@ class Model:
     workdir: the folder it came from.
     config: the run's settings.
     task: the network and its objective.
-    params: the parameters (their running average where the run kept one).
+    params: the parameters (their running average where the run kept one);
+      adapters are merged into them, and the task has none.
     tokenizer: of the run.
     step: of the checkpoint.
   """
