@@ -66,6 +66,10 @@ def get_config(arg: str = '') -> Config:
   c.model.decoder.dropout = 0.1
   c.model.decoder.activation = 'gelu_tanh'  # GPT-2's; 'gelu', 'relu', 'silu'
   c.model.decoder.epsilon = 1e-5  # of the layer norms
+  c.model.adapters = Config()  # LoRA on the decoder: docs/adapting.md
+  c.model.adapters.rank = 0  # 0: off
+  c.model.adapters.alpha = 16.0  # the change is alpha / rank down up
+  c.model.adapters.targets = ('.*attn/c_attn',)  # paths of its modules
   c.model.encoder = Config()
   # 'own', 'shared_embeddings' (of the decoder), 'decoder' (its blocks), or
   # 'bert' with its own tokenizer, for the weights of pretrained.encoder.

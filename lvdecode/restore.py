@@ -14,6 +14,7 @@ import numpy as np
 from lvdecode import errors
 from lvdecode import sampling
 from lvdecode import settings as settings_lib
+from lvdecode.latent import adapters
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
 from lvdecode.latent import injection
@@ -54,20 +55,22 @@ def load(workdir: str | os.PathLike[str], step: int | None = None) -> 'Model':
   folder = pathlib.Path(workdir)
   settings = read_settings(folder)
   both = open_tokenizers(folder, settings)
-  task = settings_lib.build_task(settings, *both)
-  shapes = jax.eval_shape(task.init, jax.random.key(0))
+  # Who uses a trained model need not know of adapters.
+  plain = settings_lib.build_task(settings_lib.merged(settings), *both)
   if (folder / EXPORTED).is_file():
-    params, there = _exported(folder, shapes)
+    params, there = _exported(folder, plain)
     if step not in (None, there):
       raise errors.UserError(
         f'{folder} is an exported model of step {there}: there is no step {step}'
       )
-    return Model(folder, settings, task, params, *both, there)
+    return Model(folder, settings, plain, params, *both, there)
   if step is None:
     step = checkpoint.best_step(folder) or checkpoint.latest_step(folder)
   item = 'ema' if settings.training.ema else 'params'
-  params = checkpoint.restore_params(folder, step, shapes, item)
-  return Model(folder, settings, task, params, *both, step)
+  task = settings_lib.build_task(settings, *both)
+  params = checkpoint.restore_params(folder, step, _shapes(task), item)
+  params = adapters.merge(params, settings.model.adapters)
+  return Model(folder, settings, plain, params, *both, step)
 
 
 def open_tokenizers(
@@ -80,9 +83,15 @@ def open_tokenizers(
   return tokenizers.load(folder / TOKENIZER), own
 
 
-def _exported(folder: pathlib.Path, shapes: Any) -> tuple[Any, int]:
+def _shapes(task: latent.LatentTask) -> Any:
+  return jax.eval_shape(task.init, jax.random.key(0))
+
+
+def _exported(
+  folder: pathlib.Path, task: latent.LatentTask
+) -> tuple[Any, int]:
   """The parameters, and the step of the checkpoint they were."""
-  params, notes = tensors.read(folder / EXPORTED, shapes)
+  params, notes = tensors.read(folder / EXPORTED, _shapes(task))
   step = notes.get('step')
   if not isinstance(step, int):
     raise errors.UserError(
@@ -98,7 +107,8 @@ class Model:
     workdir: the folder it came from.
     config: the run's settings.
     task: the network and its objective.
-    params: the parameters (their running average where the run kept one).
+    params: the parameters (their running average where the run kept one);
+      adapters are merged into them, and the task has none.
     tokenizer: of the run.
     encoder_tokenizer: what the encoder reads by; None for the same.
     step: of the checkpoint.

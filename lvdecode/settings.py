@@ -204,6 +204,13 @@ def in_steps(settings: Settings, epoch_steps: int) -> Settings:
   return dataclasses.replace(settings, objective=objective)
 
 
+def merged(settings: Settings) -> Settings:
+  """The same for parameters into which the adapters have been merged."""
+  adapters = dataclasses.replace(settings.model.adapters, rank=0)
+  model = dataclasses.replace(settings.model, adapters=adapters)
+  return dataclasses.replace(settings, model=model)
+
+
 def build_task(
   settings: Settings,
   tokenizer: tokenizers.Tokenizer,

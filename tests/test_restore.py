@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ import lvdecode
 from lvdecode import errors
 from lvdecode import sampling
 from lvdecode import settings
+from lvdecode.training import checkpoint
 
 TEXTS = ['the soup was cold .', 'the film was great .', 'this room was new .']
 
@@ -33,6 +35,7 @@ def workdir(tmp_path_factory):
   config.data.source = 'files'
   config.data.path = str(folder / 'texts.txt')
   config.pipeline.lengths = (12,)  # a program to compile for each
+  config.model.adapters.rank = 2
   config.training.steps = 4
   config.training.evaluate_every = 2
   config.training.checkpoint_every = 2
@@ -54,6 +57,24 @@ def test_the_folder_says_everything(model, workdir):
   assert model.params['decoder']['wte']['embedding'].shape == (
     model.tokenizer.vocab_size,
     32,
+  )
+
+
+def test_adapters_are_merged_at_loading(model, workdir):
+  assert model.task.adapters.rank == 0 < model.config.model.adapters.rank
+  shapes = jax.eval_shape(model.task.init, jax.random.key(0))
+  assert jax.tree.structure(shapes) == jax.tree.structure(model.params)
+  trained = settings.build_task(model.config, model.tokenizer, None)
+  shapes = jax.eval_shape(trained.init, jax.random.key(0))
+  stored = checkpoint.restore_params(workdir, 4, shapes, 'params')
+  change = stored['adapters']['h_0']['attn']['c_attn']
+  assert np.abs(change['up']).max() > 0
+  loaded, kernel = (
+    params['decoder']['h_0']['attn']['c_attn']['kernel']
+    for params in (model.params, stored)
+  )
+  np.testing.assert_allclose(
+    loaded, kernel + 16 / 2 * change['down'] @ change['up'], rtol=1e-5
   )
 
 

@@ -97,6 +97,13 @@ def without(path):
     (change('model.injection.memory_slots', 0), ['memory_slots = 0', '1']),
     (change('model.decoder.dropout', 1.0), ['dropout = 1.0', '[0.0, 1.0)']),
     (change('model.dtype', 'float16'), ["dtype = 'float16'", 'bfloat16']),
+    (change('model.adapters.rank', -1), ['adapters.rank = -1', 'at least 0']),
+    (change('model.adapters.alpha', 0.0), ['adapters.alpha = 0.0', 'above 0']),
+    (
+      changes(('model.adapters.rank', 4), ('model.adapters.targets', ())),
+      ['model.adapters.rank = 4', 'model.adapters.targets = ()'],
+    ),
+    (change('model.adapters.targets', ('(',)), ["targets: '('", 'expression']),
     (change('model.latent_size', 0), ['latent_size = 0', 'at least 1']),
     (
       change('objective.beta.duration', '61 steps'),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lvdecode.latent import adapters as adapters_lib
 from lvdecode.latent import bounds
 from lvdecode.latent import injection
 from lvdecode.latent import mmd as mmd_lib
@@ -87,6 +88,11 @@ def encoder_settings(**changes):
   return vae.EncoderSettings(**{**chosen, **changes})
 
 
+def adapter_settings(**changes):
+  chosen = dict(rank=0, alpha=4.0, targets=('.*attn/c_attn',))
+  return adapters_lib.AdapterSettings(**{**chosen, **changes})
+
+
 def posterior_settings(**changes):
   chosen = dict(batch_norm=0.0, batch_norm_decay=0.9, min_rate=0.0)
   return posterior_lib.PosteriorSettings(**{**chosen, **changes})
@@ -97,11 +103,13 @@ def model_settings(
   encoder=None,
   decoder=None,
   posterior=None,
+  adapters=None,
   dtype='float32',
   **changes,
 ):
   return vae.ModelSettings(
     decoder=decoder or decoder_settings(),
+    adapters=adapters or adapter_settings(),
     encoder=encoder or encoder_settings(),
     posterior=posterior or posterior_settings(),
     injection=injection_settings(points, **changes),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode import errors
+from lvdecode.latent import adapters
 from lvdecode.latent import gaussian
 from lvdecode.latent import injection as injections
 from lvdecode.latent import posterior
@@ -94,12 +95,15 @@ class ModelSettings:
   """Everything that decides the shape of the parameters.
 
   Attributes:
+    adapters: changes of low rank, whose parameters are beside the network's:
+      `VAE` is given them merged.
     latent_size: Z.
     dtype: of the computation, 'float32' or 'bfloat16'; parameters, softmax
       and losses are float32 always.
   """
 
   decoder: DecoderSettings
+  adapters: adapters.AdapterSettings
   encoder: EncoderSettings
   posterior: posterior.PosteriorSettings
   injection: injections.InjectionSettings

@@ -8,6 +8,7 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from lvdecode.latent import adapters as adapters_lib
 from lvdecode.latent import bag_of_words
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
@@ -45,6 +46,11 @@ class LatentTask:
     """Where z is told."""
     return self.model.settings.injection.points
 
+  @property
+  def adapters(self) -> adapters_lib.AdapterSettings:
+    """Beside which kernels the parameters have a change."""
+    return self.model.settings.adapters
+
   def init(self, rng: jax.Array) -> dict:
     """Parameters, float32."""
     tokens = jnp.zeros((1, 2), jnp.int32)
@@ -52,9 +58,13 @@ class LatentTask:
     params = self.model.init(rng, tokens, visible)['params']
     if self.objective.bag_of_words:
       # A key of its own: what else there is begins as without.
-      rng = jax.random.fold_in(rng, 1)
+      bag_rng = jax.random.fold_in(rng, 1)
       z = jnp.zeros((1, self.model.latent_size))
-      params[_BAG] = self._bag_of_words.init(rng, z)['params']
+      params[_BAG] = self._bag_of_words.init(bag_rng, z)['params']
+    if self.adapters.rank:
+      params[adapters_lib.ADAPTERS] = adapters_lib.init(
+        self.adapters, jax.random.fold_in(rng, 2), params['decoder']
+      )
     return params
 
   def part(self, path: str) -> str:
@@ -268,7 +278,7 @@ class LatentTask:
     Means over the positions that predict a real target, by layer and head.
     """
     _, state = self.model.apply(
-      {'params': params},
+      self._variables(params),
       batch.tokens[:, :-1],
       batch.tokens[:, 1:],
       z,
@@ -345,7 +355,7 @@ class LatentTask:
     """q(z | y) in training, and by path what running statistics become."""
     group = posterior.Group(real_examples(batch), streams.step, axis_name)
     q, sown = self.model.apply(
-      {'params': params},
+      self._variables(params),
       *read(batch),
       deterministic=False,
       group=group,
@@ -357,6 +367,10 @@ class LatentTask:
     return q, dict(
       zip(flat.names(running), jax.tree.leaves(running), strict=True)
     )
+
+  def _variables(self, params: dict) -> dict:
+    """What the model is applied to: it knows no adapters."""
+    return {'params': adapters_lib.merge(params, self.adapters)}
 
   @property
   def _bag_of_words(self) -> bag_of_words.BagOfWords:
@@ -372,7 +386,7 @@ class LatentTask:
   ) -> Any:
     """Calls a method of the model; with a key, under dropout."""
     return self.model.apply(
-      {'params': params},
+      self._variables(params),
       *inputs,
       deterministic=dropout is None,
       rngs=None if dropout is None else {'dropout': dropout},

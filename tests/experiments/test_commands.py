@@ -148,11 +148,13 @@ def test_a_mistake_in_the_data_names_file_and_line(
 @pytest.mark.slow
 def test_a_dry_run_shows_what_would_run_and_leaves_nothing(call, tmp_path):
   folder = tmp_path / 'run'
-  code, out, _ = call('run', *SHORT, f'--workdir={folder}', '--dry_run')
+  stages = "--config.optimizer.stages=((2, (('.*', 0.5),)),)"
+  code, out, _ = call('run', *SHORT, f'--workdir={folder}', '--dry_run', stages)
   assert code == 0
   settings, _ = json.JSONDecoder().raw_decode(out)
   assert settings['training']['steps'] == 4
   assert 'decoder/wte' in out and 'tokens int32[16, 22]' in out
+  assert 'from step 2 on optimizer.multipliers: ' in out
   assert not folder.exists()
 
 
