@@ -87,9 +87,7 @@ def _shapes(task: latent.LatentTask) -> Any:
   return jax.eval_shape(task.init, jax.random.key(0))
 
 
-def _exported(
-  folder: pathlib.Path, task: latent.LatentTask
-) -> tuple[Any, int]:
+def _exported(folder: pathlib.Path, task: latent.LatentTask) -> tuple[Any, int]:
   """The parameters, and the step of the checkpoint they were."""
   params, notes = tensors.read(folder / EXPORTED, _shapes(task))
   step = notes.get('step')
