@@ -20,6 +20,7 @@ def get_config(arg: str = '') -> base.Config:
   c.pipeline.lengths = (16, 32, 64)
   c.model.injection.points = ()
   c.model.decoder.width = 256
+  c.model.encoder.width = 256
   c.training.steps = 10_000
   c.training.log_every = 50
   c.training.evaluate_every = 1_000

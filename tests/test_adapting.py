@@ -32,7 +32,7 @@ def test_a_snippet_is_accepted(title, snippet):
   exec(snippet, {'c': config})
   assert config != base.get_config('quick').lock()
   settings = settings_lib.from_dict(config.to_dict())
-  task = latent.LatentTask(vae.VAE(settings.model, 9), settings.objective, 3)
+  task = latent.LatentTask(vae.VAE(settings.model, 9, 9), settings.objective, 3)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
   made = optimizer.make(settings.optimizer, settings.training.steps, shapes)
   assert len(made.stages) == (3 if title == 'Stages' else 1)

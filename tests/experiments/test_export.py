@@ -33,11 +33,12 @@ KINDS = {
 }
 
 
-def make(folder, **changes):
+def make(folder, kind='word', **changes):
   """A model of random numbers whose workdir has no checkpoint."""
   config = base.get_config('quick')
   config.data.source = 'files'
   config.data.path = 'texts.txt'
+  config.tokenizer.kind = kind
   config.pipeline.lengths = (12,)
   config.model.decoder.vocab_multiple = 8
   config.model.injection.update(changes)
@@ -268,10 +269,18 @@ def test_transformers_gives_the_same_logits(tmp_path, kind):
   )
 
 
-def test_transformers_opens_the_tokenizer(model, folder):
+@pytest.mark.parametrize('kind', ['word', 'bpe', 'char'])
+def test_transformers_opens_the_tokenizer(tmp_path, kind):
   transformers = pytest.importorskip('transformers')
-  tokenizer = transformers.AutoTokenizer.from_pretrained(folder / 'decoder')
-  assert tokenizer(TEXTS).input_ids == model.tokenizer.encode(TEXTS)
+  model = make(tmp_path / 'run', kind, points=())
+  export.export(model, tmp_path / 'out')
+  tokenizer = transformers.AutoTokenizer.from_pretrained(
+    tmp_path / 'out' / 'decoder'
+  )
+  texts = [*TEXTS, ' two  spaces\n', 'unknown 日本 😀', '']
+  assert tokenizer(texts).input_ids == model.tokenizer.encode(texts)
+  ids = model.tokenizer.encode(texts)
+  assert tokenizer.batch_decode(ids) == [*map(model.tokenizer.decode, ids)]
   for role in ('pad', 'bos', 'eos', 'unk'):
     assert getattr(tokenizer, f'{role}_token_id') == getattr(
       model.tokenizer, role
