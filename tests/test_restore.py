@@ -60,6 +60,7 @@ def test_the_folder_says_everything(model, workdir):
   )
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_at_loading(model, workdir):
   assert model.task.adapters.rank == 0 < model.config.model.adapters.rank
   shapes = jax.eval_shape(model.task.init, jax.random.key(0))

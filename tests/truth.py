@@ -89,7 +89,9 @@ class Linear(_Truth):
     p = {name: np.asarray(value, np.float64) for name, value in params.items()}
     prior = self.prior(params, batch)
     found = []
-    for row, (tokens, weights) in enumerate(zip(batch.tokens, batch.weights, strict=True)):
+    for row, (tokens, weights) in enumerate(
+      zip(batch.tokens, batch.weights, strict=True)
+    ):
       x = p['values'][np.asarray(tokens)[1:]][np.asarray(weights)[1:] > 0]
       loads = np.asarray(_loads(params, len(tokens) - 1), np.float64)[: len(x)]
       spread = np.exp(np.asarray(prior.logvar[row], np.float64))
@@ -145,7 +147,9 @@ class Categorical(_Truth):
       return chosen[:, seen].sum(-1)
 
     marginal, divergence = [], []
-    for row, (tokens, weights) in enumerate(zip(batch.tokens, batch.weights, strict=True)):
+    for row, (tokens, weights) in enumerate(
+      zip(batch.tokens, batch.weights, strict=True)
+    ):
       p_row, q_row = (
         gaussian.Gaussian(*(np.asarray(x[row], np.float64) for x in g))
         for g in (prior, q)
