@@ -1,13 +1,15 @@
 """Short Yelp sentences by a pretrained decoder that learns of z.
 
 The decoder's folder is one of Hugging Face's GPT-2 layout, as experiments.export
-writes it; its sizes and its tokenizer are taken over.
+writes it after configs/pretrain_lm.py; its sizes and its tokenizer are taken
+over. A sweep goes over the injection points.
 
-  python -m experiments.run --config=configs/yelp_short_pretrained.py \
+  python -m experiments.sweep --config=configs/yelp_short_pretrained.py \
     --config.data.path=DATA/yelp_short \
     --config.pretrained.decoder=models/small/decoder --workdir=runs/adapted
   python -m experiments.sweep --config=configs/yelp_short_pretrained.py:scratch \
-    --config.data.path=DATA/yelp_short --workdir=runs/scratch
+    --config.data.path=DATA/yelp_short \
+    --config.tokenizer.path=models/small/decoder --workdir=runs/scratch
 """
 
 from configs import base
@@ -29,8 +31,11 @@ def get_config(arg: str = '') -> base.Config:
 
 
 def scratch(c: base.Config) -> None:
-  """The same decoder and budget, from random numbers."""
-  c.pretrained.decoder = ''
+  """The same sizes, tokens and budget, from random numbers."""
+  # By other tokens, the likelihood would be of other texts: unknown words.
+  c.tokenizer.kind = 'file'
+  c.tokenizer.path = 'models/small/decoder'
+  c.model.decoder.positions = 64
   c.optimizer.stages = ()
   c.optimizer.multipliers = (('.*', 1.0),)
 

@@ -180,6 +180,7 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   _describe(corpus, settings)
   settings = _in_steps(settings, corpus)
   task = settings_lib.build_task(settings, *both)
+  beginning.weights(settings, *both)  # reads and checks them
   shapes = jax.eval_shape(task.init, jax.random.key(0))
   optimizer = optimizer_lib.make(
     settings.optimizer, settings.training.steps, shapes

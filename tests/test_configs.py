@@ -57,6 +57,9 @@ def test_the_quick_variant_takes_two_steps(name, tmp_path):
     steps=2, evaluate_every=2, checkpoint_every=2, log_every=1
   )
   tree['objective']['beta']['duration'] = '2 steps'
+  tree['optimizer']['stages'] = tuple(
+    (1, rules) for _, rules in tree['optimizer']['stages']
+  )
   built = settings.from_dict(tree)
   assert built.model.decoder.dropout == built.model.encoder.dropout == 0
   run.train(built, tmp_path / 'run')
