@@ -203,12 +203,8 @@ def shuffled_gap(split: split_lib.Split) -> float:
   """`Use.shuffled.gap` and nothing else, for a split of two texts or more."""
   neighbour = split.neighbour
   assert neighbour is not None
-
-  def one_batch(batch, rows):
-    z = split.sample.z[neighbour[rows]]
-    return _token_nll(split.task, split.params, batch, z, None).sum(axis=1)
-
-  return split_lib.mean(split.per_text(one_batch) - split.sample.nll)
+  nll = _nll(split, split.sample.z[neighbour], None)
+  return split_lib.mean(nll - split.sample.nll)
 
 
 def untold_nll(split: split_lib.Split) -> float:
@@ -216,12 +212,17 @@ def untold_nll(split: split_lib.Split) -> float:
 
   Of a pretrained decoder before the first step: what it begins from.
   """
+  return split_lib.mean(_nll(split, split.sample.z, ()))
+
+
+def _nll(split, z: Float[np.ndarray, 'N Z'], points) -> Float[np.ndarray, ' N']:
+  """-log p(y | z) of every text, told its row of z at these points."""
 
   def one_batch(batch, rows):
-    z = split.sample.z[rows]
-    return _token_nll(split.task, split.params, batch, z, ()).sum(axis=1)
+    values = _token_nll(split.task, split.params, batch, z[rows], points)
+    return values.sum(axis=1)
 
-  return split_lib.mean(split.per_text(one_batch))
+  return split.per_text(one_batch)
 
 
 def _without(points: tuple[str, ...], silent: str) -> tuple[str, ...]:

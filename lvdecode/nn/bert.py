@@ -8,39 +8,20 @@ from lvdecode.nn import attention
 from lvdecode.nn import transformer
 
 
-class Block(nn.Module):
+class Block(transformer.Block):
   """ln_1(h + attn(h)), then ln_2(h + mlp(h)): norms behind, not in front.
 
-  Parameters have the names of GPT-2's block, and its initial numbers.
+  All else is GPT-2's block; that it sees both ways leaves nothing to cache.
   """
-
-  heads: int
-  width: int
-  inner: int
-  layers: int
-  dropout: float
-  activation: str
-  epsilon: float
-  dtype: jnp.dtype
-
-  def setup(self):
-    self.ln_1 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
-    self.attn = attention.SelfAttention(
-      self.heads, self.width, self.layers, self.dtype
-    )
-    self.ln_2 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
-    self.mlp = transformer.MLP(
-      self.width, self.inner, self.layers, self.activation, self.dtype
-    )
-    self.drop = nn.Dropout(self.dropout)
 
   def __call__(
     self,
     h: Float[Array, 'B T D'],
     mask: Bool[Array, 'b 1 t T'],
+    memory: attention.Memory | None = None,
     deterministic: bool = True,
   ) -> Float[Array, 'B T D']:
-    attended = self.attn(h, mask)
+    attended = self.attn(h, mask, memory)
     h = self.ln_1(h + self.drop(attended, deterministic=deterministic))
     return self.ln_2(h + self.drop(self.mlp(h), deterministic=deterministic))
 
@@ -126,7 +107,7 @@ class BERT(nn.Module):
     """All blocks, from embeddings, under any mask."""
     h = self.drop(h, deterministic=deterministic)
     for block in self.h:
-      h = block(h, mask, deterministic)
+      h = block(h, mask, deterministic=deterministic)
     return h
 
   def pool(self, states: Float[Array, 'B T D']) -> Float[Array, 'B D']:

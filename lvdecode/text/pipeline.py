@@ -130,9 +130,7 @@ def tokenize(
     encoded[row] = encoded[row][: width - 2]
     kept[row] = tokenizer.decode(encoded[row])
   sizes = np.minimum(sizes, width - 2)
-  flat = np.fromiter(
-    itertools.chain.from_iterable(encoded), np.int64, int(sizes.sum())
-  )
+  flat = _joined(encoded, sizes)
   unknown = 0 if tokenizer.unk is None else int((flat == tokenizer.unk).sum())
   return Corpus(
     tokens=_matrix(flat, sizes, width, tokenizer),
@@ -155,13 +153,18 @@ def _encoder_input(
   """N texts, cut where they are longer than `width`."""
   encoded = [ids[: width - 2] for ids in tokenizer.encode(texts)]
   sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
-  flat = np.fromiter(
-    itertools.chain.from_iterable(encoded), np.int64, int(sizes.sum())
-  )
   return EncoderInput(
-    _matrix(flat, sizes, width, tokenizer),
+    _matrix(_joined(encoded, sizes), sizes, width, tokenizer),
     np.arange(width)[None, :] < sizes[:, None] + 2,
   )
+
+
+def _joined(
+  encoded: Sequence[Sequence[int]], sizes: Int[np.ndarray, ' N']
+) -> Int[np.ndarray, ' tokens']:
+  """The tokens of all texts, one text after the other."""
+  chained = itertools.chain.from_iterable(encoded)
+  return np.fromiter(chained, np.int64, int(sizes.sum()))
 
 
 def _matrix(

@@ -90,7 +90,7 @@ def read(
     columns = _columns(builder, split, settings.limit)
   else:
     columns = _read_catalogue(settings, split, data_dir)
-  return _texts(columns, settings.limit)
+  return _texts(columns)
 
 
 def spread(texts: Texts, count: int) -> Texts:
@@ -214,6 +214,7 @@ def _read_catalogue(
   rows = _catalogue_rows(builder, settings, 'train' if held_out else split)
   if held_out:
     rows = files.hold_out(rows, missing)[split]
+  rows = [rows[place] for place in _chosen(len(rows), settings.limit)]
   columns = {'text': [row.text for row in rows]}
   if settings.label_field:
     columns['label'] = [row.label for row in rows]
@@ -239,14 +240,9 @@ def _catalogue_rows(
   ]
 
 
-def _texts(columns: dict[str, list[str]], limit: int) -> Texts:
-  size = len(columns['text'])
-  if not size:
+def _texts(columns: dict[str, list[str]]) -> Texts:
+  if not columns['text']:
     raise errors.UserError('the data hold no text in this split: give some')
-  columns = {
-    name: [values[row] for row in _chosen(size, limit)]
-    for name, values in columns.items()
-  }
   return Texts(
     texts=columns['text'],
     labels=columns.get('label'),
