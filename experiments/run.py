@@ -29,6 +29,7 @@ from lvdecode.sweeps import vectorize
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
+from lvdecode.training import checkpoint
 from lvdecode.training import loop
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
@@ -158,7 +159,10 @@ def _opened(
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,
-        begin=beginning.weights(settings, *both),
+        # A run that goes on has its own: gigabytes need not be read.
+        begin=None
+        if checkpoint.steps(workdir)
+        else beginning.weights(settings, *both),
         reset_at=settings.objective.pretraining_steps,
         workdir=workdir,
         name=name,

@@ -190,11 +190,14 @@ def test_a_run_says_what_it_begins_with_and_needs_no_folder_later(
     model__injection__init='zero',
     model__injection__points=('input',),
   )
-  run.train(beginning.settings(tree), tmp_path / 'run')
+  settings = beginning.settings(tree)
+  run.train(settings, tmp_path / 'run')
   lines = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
   first = [line for line in lines if '"step": 0' in line]
   assert len(first) == 1 and 'evaluate/nll_untold' in first[0]
-  shutil.rmtree(folders)
+  for name in ('gpt2', 'bert'):
+    shutil.rmtree(folders / name)
+  run.train(settings, tmp_path / 'run')  # from its checkpoint
   model = lvdecode.load(tmp_path / 'run')
   assert model.encode(TEXTS[:3]).mean.shape == (3, 8)
   assert len(model.reconstruct(TEXTS[:2])) == 2
