@@ -23,20 +23,12 @@ from lvdecode import errors
 from lvdecode import restore
 from lvdecode.evaluation import provenance
 from lvdecode.pretrained import gpt2
+from lvdecode.pretrained import options
 from lvdecode.report import card
 from lvdecode.training import tensors
 from lvdecode.training import workdir as workdir_lib
 
 DECODER = 'decoder'
-_SIZES = (
-  'layers',
-  'heads',
-  'width',
-  'inner',
-  'positions',
-  'activation',
-  'epsilon',
-)
 
 _TO = flags.DEFINE_string(
   'to', None, 'A folder that is made; it may exist if it is empty.'
@@ -142,7 +134,7 @@ def decoder(model: restore.Model) -> tuple[dict[str, Any], Any]:
   Rows of the embedding that are no token are left out.
   """
   settings = dataclasses.asdict(model.config.model.decoder)
-  sizes = {key: settings[key] for key in _SIZES}
+  sizes = {key: settings[key] for key in options.SIZES}
   sizes['inner'] = sizes['inner'] or 4 * sizes['width']
   sizes['vocab_size'] = words = model.tokenizer.vocab_size
   params = jax.tree.map(np.asarray, model.params['decoder'])

@@ -13,10 +13,9 @@ from lvdecode.nn import vocabulary
 from lvdecode.pretrained import bert
 from lvdecode.pretrained import folder as folders
 from lvdecode.pretrained import gpt2
+from lvdecode.pretrained import options
 from lvdecode.text import tokenizers
 from lvdecode.training import flat
-
-_SIZES = 'layers heads width inner positions activation epsilon'.split()
 
 
 def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
@@ -31,30 +30,25 @@ def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
     UserError: as `settings.from_dict`, or of a folder that cannot be used.
   """
   tree = copy.deepcopy(dict(config))
-  name = _decoder(tree)
-  if name:
-    folder, sizes = gpt2.sizes(name)
-    tree['model']['decoder'] |= _chosen(sizes)
-    tree['tokenizer'] |= {'kind': 'file', 'path': str(folder)}
+  match tree:  # a config of another form is refused below
+    case {
+      'pretrained': {'decoder': str(name)},
+      'model': {'decoder': dict(decoder)},
+      'tokenizer': dict(tokenizer),
+    } if name:
+      folder, sizes = gpt2.sizes(name)
+      decoder |= _chosen(sizes)
+      tokenizer |= {'kind': 'file', 'path': str(folder)}
   written = settings_lib.from_dict(tree)
+  if not (written.pretrained.encoder and written.model.injection.points):
+    return written
   tree = settings_lib.to_dict(written)
-  if written.pretrained.encoder and written.model.injection.points:
-    tree['model']['encoder'] |= _encoder_sizes(written)
+  tree['model']['encoder'] |= _encoder_sizes(written)
   return settings_lib.from_dict(tree)
 
 
-def _decoder(tree: Mapping[str, Any]) -> str:
-  """The folder that a config names; '' where the config is refused later."""
-  try:
-    name, sections = tree['pretrained']['decoder'], tree['model']['decoder']
-    whole = isinstance(sections | tree['tokenizer'], dict)
-  except (KeyError, TypeError):
-    return ''
-  return name if whole and isinstance(name, str) else ''
-
-
 def _chosen(sizes: Mapping[str, Any]) -> dict[str, Any]:
-  return {key: sizes[key] for key in _SIZES}
+  return {key: sizes[key] for key in options.SIZES}
 
 
 def _encoder_sizes(written: settings_lib.Settings) -> dict[str, Any]:
@@ -82,28 +76,23 @@ def weights(
 ) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
   """Puts pretrained weights into the parameters a run begins with.
 
-  None where the settings name none. The files are read here, and every tensor is checked against its config;
-  what the function is given is replaced where there is a pretrained value.
-  Rows of `wte` beyond those of the file, of added tokens, are their mean.
+  None where the settings name none. The files are read here, and every tensor
+  is checked against its config; what the function is given is replaced where
+  there is a pretrained value. Rows of `wte` beyond those of the file, of added
+  tokens, are their mean.
 
   Raises:
     UserError: a folder that is not whole, or is not one of the tokenizer's.
   """
   found = {}
+  words = tokenizer.vocab_size - len(chosen.tokenizer.added)
   if chosen.pretrained.decoder:
-    decoder = gpt2.read(chosen.pretrained.decoder)
-    _check(decoder, tokenizer, len(chosen.tokenizer.added))
-    found['decoder'] = decoder.params
+    found['decoder'] = _params(gpt2.read(chosen.pretrained.decoder), words)
   if chosen.pretrained.encoder and chosen.model.injection.points:
-    encoder: bert.Encoder | gpt2.Decoder
+    read = gpt2.read
     if encoder_tokenizer is not None:
-      encoder = bert.read(chosen.pretrained.encoder)
-      _check(encoder, encoder_tokenizer, 0)
-    else:
-      encoder = gpt2.read(chosen.pretrained.encoder)
-      _check(encoder, tokenizer, len(chosen.tokenizer.added))
-    found['encoder'] = encoder.params
-
+      read, words = bert.read, encoder_tokenizer.vocab_size
+    found['encoder'] = _params(read(chosen.pretrained.encoder), words)
   if not found:
     return None
 
@@ -115,10 +104,11 @@ def weights(
   return begin
 
 
-def _check(model, tokenizer, added) -> None:
-  folders.check_tokenizer(
-    model.sizes['vocab_size'], tokenizer.vocab_size - added, str(model.folder)
-  )
+def _params(network: folders.Network, words: int) -> dict[str, Any]:
+  """Its parameters, for a tokenizer of so many tokens."""
+  rows = network.sizes['vocab_size']
+  folders.check_tokenizer(rows, words, str(network.folder))
+  return network.params
 
 
 def _placed(part: str, tree: Any, params: Any) -> Any:

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax import traverse_util
 import numpy as np
@@ -35,23 +35,11 @@ _EMBEDDINGS = {
 }
 
 
-class Encoder(NamedTuple):
-  """A pretrained encoder.
-
-  Attributes:
-    sizes: layers, heads, width, inner, positions, types, vocab_size, pools,
-      activation and epsilon, as the fields of nn.bert.BERT.
-    params: the tree of nn.bert.BERT in float32.
-    folder: where it was read.
-  """
-
-  sizes: dict[str, Any]
-  params: dict[str, Any]
-  folder: pathlib.Path
-
-
 def sizes(name: str | os.PathLike[str]) -> tuple[pathlib.Path, dict[str, Any]]:
-  """Where the folder is and the sizes of `Encoder`; no weight is read.
+  """Where the folder is and the sizes of its network; no weight is read.
+
+  Layers, heads, width, inner, positions, types, vocab_size, pools, activation
+  and epsilon are fields of nn.bert.BERT.
 
   Raises:
     UserError: it is another network, or not whole.
@@ -60,7 +48,7 @@ def sizes(name: str | os.PathLike[str]) -> tuple[pathlib.Path, dict[str, Any]]:
   return folder.path, found
 
 
-def read(name: str | os.PathLike[str]) -> Encoder:
+def read(name: str | os.PathLike[str]) -> folders.Network:
   """Opens a folder, or a hub's model, of BERT's or RoBERTa's family.
 
   Raises:
@@ -69,7 +57,7 @@ def read(name: str | os.PathLike[str]) -> Encoder:
   folder, sizes, skipped = _opened(name)
   arrays = folders.read(folder, _shapes(sizes, skipped), _IGNORED)
   params = _params(arrays, sizes['layers'], skipped)
-  return Encoder(
+  return folders.Network(
     sizes, traverse_util.unflatten_dict(params, sep='/'), folder.path
   )
 

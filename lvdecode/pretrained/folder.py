@@ -56,6 +56,20 @@ class Folder(NamedTuple):
   tensors: dict[str, Tensor]
 
 
+class Network(NamedTuple):
+  """A pretrained network.
+
+  Attributes:
+    sizes: fields of its module, by name.
+    params: the tree of that module in float32.
+    folder: where it was read.
+  """
+
+  sizes: dict[str, Any]
+  params: dict[str, Any]
+  folder: pathlib.Path
+
+
 def open_folder(name: str) -> Folder:
   """Opens a local folder, or fetches a hub's model of that name.
 

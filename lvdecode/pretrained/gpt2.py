@@ -4,7 +4,7 @@ from collections.abc import Mapping
 import json
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax import traverse_util
 import numpy as np
@@ -25,32 +25,17 @@ _OPTIONS = {
   'add_cross_attention': False,
   'quantization_config': None,
 }
-# Of our names, what transformers calls them.
+# Of our names, the first that transformers has for them.
 _ACTIVATIONS = {
-  'gelu_tanh': 'gelu_new',
-  'gelu': 'gelu',
-  'relu': 'relu',
-  'silu': 'silu',
+  ours: theirs for theirs, ours in reversed(options.ACTIVATIONS.items())
 }
 
 
-class Decoder(NamedTuple):
-  """A pretrained decoder.
-
-  Attributes:
-    sizes: layers, heads, width, inner, positions, vocab_size, activation and
-      epsilon, as the fields of nn.gpt.GPT.
-    params: the tree of nn.gpt.GPT in float32.
-    folder: where it was read.
-  """
-
-  sizes: dict[str, Any]
-  params: dict[str, Any]
-  folder: pathlib.Path
-
-
 def sizes(name: str | os.PathLike[str]) -> tuple[pathlib.Path, dict[str, Any]]:
-  """Where the folder is and the sizes of `Decoder`; no weight is read.
+  """Where the folder is and the sizes of its network; no weight is read.
+
+  Layers, heads, width, inner, positions, vocab_size, activation and epsilon are
+  fields of nn.gpt.GPT.
 
   Raises:
     UserError: it is another network, or not whole.
@@ -59,7 +44,7 @@ def sizes(name: str | os.PathLike[str]) -> tuple[pathlib.Path, dict[str, Any]]:
   return folder.path, found
 
 
-def read(name: str | os.PathLike[str]) -> Decoder:
+def read(name: str | os.PathLike[str]) -> folders.Network:
   """Opens a folder, or a hub's model, of GPT-2's family.
 
   Raises:
@@ -71,7 +56,7 @@ def read(name: str | os.PathLike[str]) -> Decoder:
   arrays = folders.read(folder, shapes_by_name, _IGNORED)
   _check_head(folder, arrays['wte.weight'])
   params = {path: arrays[_name(path)] for path in shapes(sizes)}
-  return Decoder(
+  return folders.Network(
     sizes, traverse_util.unflatten_dict(params, sep='/'), folder.path
   )
 
@@ -85,7 +70,7 @@ def write(
 
   Args:
     path: of the folder, made where it is missing.
-    sizes: those of `Decoder`.
+    sizes: as `sizes` gives them.
     params: the tree of nn.gpt.GPT.
 
   Raises:

@@ -7,6 +7,16 @@ from typing import Any
 from lvdecode import errors
 from lvdecode.pretrained import folder as folders
 
+# What config.json decides of a network's settings, here and there.
+SIZES = (
+  'layers',
+  'heads',
+  'width',
+  'inner',
+  'positions',
+  'activation',
+  'epsilon',
+)
 # transformers' names of activations, and ours.
 ACTIVATIONS = {
   'gelu_new': 'gelu_tanh',
