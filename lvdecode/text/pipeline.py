@@ -25,6 +25,7 @@ class PipelineSettings:
   lengths: tuple[int, ...]  # static lengths, ascending; BOS and EOS counted
   overlong: str  # 'truncate' or 'drop', for texts beyond lengths[-1]
   encoder_length: int  # static, for an encoder with a tokenizer of its own
+  condition_length: int  # static, for what is given with a text
   workers: int  # processes that assemble batches; 0: threads of this one
 
   def __post_init__(self):
@@ -52,6 +53,10 @@ class PipelineSettings:
         f'pipeline.encoder_length is {self.encoder_length}: give at least 3 '
         '(a first token, one of the text, a last)'
       )
+    if self.condition_length < 1:
+      raise errors.UserError(
+        f'pipeline.condition_length is {self.condition_length}: give at least 1'
+      )
     if self.workers < 0:
       raise errors.UserError(
         f'pipeline.workers is {self.workers}: give 0 (threads) or more'
@@ -65,6 +70,16 @@ class EncoderInput(NamedTuple):
   visible: Bool[jax.Array | np.ndarray, 'B S']  # not the padding
 
 
+class Condition(NamedTuple):
+  """What is given with each text, x, by the decoder's tokenizer."""
+
+  tokens: Int[jax.Array | np.ndarray, 'B S']  # x_1 .. x_n PAD .., n >= 1
+  visible: Bool[jax.Array | np.ndarray, 'B S']  # not the padding
+  # Which part of the condition a token is of; 0 where there is one, and at
+  # padding.
+  segments: Int[jax.Array | np.ndarray, 'B S']
+
+
 class Batch(NamedTuple):
   """What a model sees; T is one of `pipeline.lengths`."""
 
@@ -74,6 +89,8 @@ class Batch(NamedTuple):
   weights: Float[jax.Array | np.ndarray, 'B T']
   # None where the encoder reads `tokens`.
   encoder: EncoderInput | None = None
+  condition: Condition | None = None  # where the data have one
+  label: Int[jax.Array | np.ndarray, ' B'] | None = None  # -1: unknown
 
 
 class Corpus(NamedTuple):

@@ -38,6 +38,7 @@ def _settings(**changes) -> pipeline.PipelineSettings:
     'lengths': _LENGTHS,
     'overlong': 'truncate',
     'encoder_length': 8,
+    'condition_length': 8,
     'workers': 0,
   }
   return pipeline.PipelineSettings(**(values | changes))
@@ -329,6 +330,7 @@ def test_a_text_without_a_known_token_is_named(tokenizer, text, caplog):
   ('changes', 'message'),
   [
     ({'batch_size': 0}, 'pipeline.batch_size is 0'),
+    ({'condition_length': 0}, 'pipeline.condition_length is 0'),
     ({'encoder_length': 2}, 'pipeline.encoder_length is 2'),
     ({'lengths': ()}, 'pipeline.lengths has 0'),
     ({'lengths': (4, 5, 6, 7, 8)}, 'pipeline.lengths has 5'),
