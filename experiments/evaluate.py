@@ -196,7 +196,7 @@ def _split(model: restore.Model) -> tuple[sources.Texts, split_lib.Split]:
   data = sources.spread(
     sources.read(settings.data, _SPLIT.value, cache), _TEXTS.value
   )
-  corpus = model.tokenize(data.texts)
+  corpus = model.tokenize(data.texts, data.given, data.labels)
   # Texts that are dropped as too long are dropped from every figure.
   data = sources.take(data, corpus.rows)
   return data, split_lib.Split(
