@@ -73,7 +73,7 @@ def to_table(completion: Completion, title: str) -> rich_table.Table:
     title=title,
     caption=f'{completion.texts:,} conditions, a text for each.',
   )
-  columns = completion.written | {'real texts': completion.real}
+  columns = {**completion.written, 'real texts': completion.real}
   table.add_column('figure')
   for name in columns:
     table.add_column(name, justify='right')

@@ -52,7 +52,7 @@ def story(sentences: Sequence[str], kind: str) -> Iterator[tuple[Parts, str]]:
 
 
 def given(condition: str | Sequence[str], kind: str, labels: bool) -> Parts:
-  """The parts of a condition that a user typed.
+  """The parts of a condition that a user typed; those of a row are left.
 
   Args:
     condition: a text, or its parts. A story in one string is split behind
@@ -76,7 +76,9 @@ def given(condition: str | Sequence[str], kind: str, labels: bool) -> Parts:
       'is given'
     )
   if labels:
-    return tuple(map(label_token, parts))
+    return tuple(
+      p if label_of(p) is not None else label_token(p) for p in parts
+    )
   if kind == 'missing' and parts.count(BLANK) != 1:
     raise errors.UserError(
       f'the story {condition!r} has {parts.count(BLANK)} sentences {BLANK}: '
@@ -149,6 +151,14 @@ def encode(
     pipeline.Condition(tokens, visible, segments),
     totals > length,
     unknown.sum(axis=1),
+  )
+
+
+def all_unknown(parts: Parts, tokenizer: tokenizers.Tokenizer) -> bool:
+  """Whether no token of what is given is in the vocabulary; a blank is none."""
+  told = [part for part in parts if part != BLANK]
+  return all(
+    token == tokenizer.unk for ids in _ids(told, tokenizer) for token in ids
   )
 
 

@@ -73,13 +73,31 @@ def _find(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
 
 def read_lines(path: pathlib.Path) -> list[str]:
   """The lines of a file that are not blank, one text each."""
+  return [line for _, line in _lines(path, _bytes(path))]
+
+
+def _bytes(path: pathlib.Path) -> bytes:
   try:
-    data = path.expanduser().read_bytes()
+    return path.expanduser().read_bytes()
   except OSError as error:
     raise errors.UserError(
       f'{path} cannot be read ({error.strerror}): give a text file'
     ) from None
-  return [line for _, line in _lines(path, data)]
+
+
+def read_given(
+  path: pathlib.Path, fields: rows_lib.Fields
+) -> list[str | list[str]]:
+  """Conditions: the lines of a text file, or a field of a .jsonl's objects.
+
+  The field is that of the training data: what is given, or the sentences.
+  """
+  if path.suffix != '.jsonl':
+    return list(read_lines(path))
+  return [
+    rows_lib.given(line, place, fields)
+    for place, line in _lines(path, _bytes(path))
+  ]
 
 
 def digest(files: Files, fields: rows_lib.Fields) -> str:

@@ -68,17 +68,7 @@ def columns(line: str, place: str, fields: Fields) -> Iterator[Row]:
 
 def record(line: str, place: str, fields: Fields) -> Iterator[Row]:
   """Of a .jsonl: one object, whose sentences may make several rows."""
-  try:
-    found = json.loads(line)
-  except json.JSONDecodeError as error:
-    raise errors.UserError(
-      f'{place}: not JSON ({error.msg} at column {error.colno}): a .jsonl '
-      'line is one object'
-    ) from None
-  if not isinstance(found, dict):
-    raise errors.UserError(
-      f'{place}: a JSON {type(found).__name__}: a .jsonl line is one object'
-    )
+  found = _object(line, place)
   label = _label(found, fields.label, place) if fields.label else ''
   if fields.story:
     sentences = _sentences(found, fields.text, place)
@@ -92,6 +82,32 @@ def record(line: str, place: str, fields: Fields) -> Iterator[Row]:
     found_parts = _texts(found, fields.condition, 'data.condition_field', place)
     parts = tuple(part.strip() for part in found_parts if part.strip())
   yield _row(target.strip(), label, parts, place, fields)
+
+
+def given(line: str, place: str, fields: Fields) -> str | list[str]:
+  """What an object of a .jsonl gives, for a text that is to be written."""
+  found = _object(line, place)
+  if fields.labels_given:
+    return _label(found, fields.label or 'label', place)
+  if fields.story:
+    return list(_texts(found, fields.text, 'data.text_field', place))
+  parts = _texts(found, fields.condition, 'data.condition_field', place)
+  return [part for part in parts if part.strip()]
+
+
+def _object(line: str, place: str) -> dict[str, Any]:
+  try:
+    found = json.loads(line)
+  except json.JSONDecodeError as error:
+    raise errors.UserError(
+      f'{place}: not JSON ({error.msg} at column {error.colno}): a .jsonl '
+      'line is one object'
+    ) from None
+  if not isinstance(found, dict):
+    raise errors.UserError(
+      f'{place}: a JSON {type(found).__name__}: a .jsonl line is one object'
+    )
+  return found
 
 
 def _row(
