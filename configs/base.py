@@ -27,6 +27,12 @@ def get_config(arg: str = '') -> Config:
   c.data.path = ''  # files: a .txt/.tsv/.jsonl, or a folder of train.tsv, …
   c.data.text_field = 'text'  # of .jsonl and tfds
   c.data.label_field = ''  # '' for no label
+  # What is given with a text, for a model of p(text | condition): a field of
+  # .jsonl and tfds; of .tsv 'label', or 'condition' (label, condition, text).
+  c.data.condition_field = ''  # '' for none
+  # .jsonl lists of sentences as (condition, text): 'missing' (any sentence,
+  # given the others), 'ending' (the last), 'prompt' (all but the first).
+  c.data.story = ''
   c.data.limit = 0  # most texts a split; 0 for all
 
   c.tokenizer = Config()
@@ -43,6 +49,7 @@ def get_config(arg: str = '') -> Config:
   c.pipeline.overlong = 'truncate'  # or 'drop'; both are counted
   # For an encoder with a tokenizer of its own: longer texts are cut for it.
   c.pipeline.encoder_length = 32
+  c.pipeline.condition_length = 32  # static, for data with a condition
   c.pipeline.workers = 0  # processes that assemble batches; 0: a thread
 
   # Weights to begin with; their sizes and tokenizer take the place of those

@@ -18,6 +18,7 @@ from lvdecode.text import embedded
 from lvdecode.text import files
 
 _CATALOGUE = 'tfds:'
+STORIES = ('', 'missing', 'ending', 'prompt')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class DataSettings:
   path: str  # for 'files': a file, or a folder of train/validation/test
   text_field: str  # for .jsonl and 'tfds:NAME': the field with the text
   label_field: str  # the field with the label, '' for none
+  condition_field: str  # the field with what is given, '' for none
+  story: str  # one of STORIES: how sentences become (condition, text)
   limit: int  # most examples per split, spread over it evenly; 0: all
 
   def __post_init__(self):
@@ -50,6 +53,12 @@ class DataSettings:
       raise errors.UserError(
         f'data.limit is {self.limit}: give 0 (all) or more'
       )
+    errors.one_of('data.story', self.story, STORIES)
+
+  @property
+  def conditional(self) -> bool:
+    """Whether a condition is given with each text."""
+    return bool(self.condition_field or self.story)
 
 
 class Texts(NamedTuple):
