@@ -17,9 +17,16 @@ import numpy as np
 from lvdecode.training import loop
 from lvdecode.training import metrics
 from lvdecode.training import optimizer
+from lvdecode.training import settings as settings_lib
+from lvdecode.training import spec
 from lvdecode.training import workdir as workdir_lib
 
 IN, HIDDEN, OUT, BATCH = 5, 4, 3, 32
+# Splits of what is too small to be split by its shape.
+RULES = (
+  ('encoder/kernel', ('', 'data')),
+  ('decoder/kernel', ('model', '')),
+)
 
 
 class Batch(NamedTuple):
@@ -139,12 +146,15 @@ def optimizer_settings(**changes):
 
 
 def training_settings(**changes):
-  settings = loop.TrainingSettings(
+  settings = settings_lib.TrainingSettings(
     steps=10,
     accumulate=1,
+    micro_batch=0,
     ema=0.9,
     encoder_updates=1,
     parallel='jit',
+    model_axis=1,
+    sharding=(),
     log_every=3,
     evaluate_every=4,
     checkpoint_every=2,
@@ -182,7 +192,7 @@ def run(
   }
   with workdir_lib.claim(workdir, values, ('training.steps',)):
     return loop.run(
-      loop.Run(
+      spec.Run(
         task=toy,
         data=data or Data(),
         evaluate=evaluate,
