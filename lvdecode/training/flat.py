@@ -41,7 +41,9 @@ def checksums(flat: Mapping[str, np.ndarray | jax.Array]) -> dict[str, Any]:
   answers for: [[[[start, stop] of each dimension], CRC-32], ...].
   """
   return {
-    name: _parts(array) if _elsewhere(array) else _crc(np.asarray(array))
+    name: _parts(array)
+    if isinstance(array, jax.Array)
+    else _crc(np.asarray(array))
     for name, array in flat.items()
   }
 

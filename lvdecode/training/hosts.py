@@ -19,7 +19,6 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-import lvdecode
 from lvdecode import errors
 
 T = TypeVar('T')
@@ -146,21 +145,21 @@ def _end(code: int, line: str) -> None:
 
 
 def lost(error: Exception) -> None:
-  """Ends this process because a step failed that others took part in."""
+  """Ends this process because a step failed that others take part in."""
   reason = ' '.join(str(error).split())[:200]
   _end(
     1,
-    f'error: process {jax.process_index()} of {jax.process_count()} lost '
-    f'another one ({reason}): start all again to go on from the last '
-    'checkpoint',
+    f'error: a step of process {jax.process_index()} failed, which is one of '
+    f'{jax.process_count()} ({reason}): another one may have died, see what '
+    'each said last; the same commands go on from the last checkpoint',
   )
 
 
 def leave(code: int) -> None:
-  """Ends a process after its own last word, without waiting for the dead.
+  """Ends this process after its last word, and soon whatever others do.
 
-  All may have come to the same end, and then leave together; if they have
-  not, the others would wait for this one.
+  If all have come to the same end they leave together; if not, the others
+  find out by its death.
   """
   if count() > 1:
     alarm = threading.Timer(_PATIENCE, os._exit, (code,))
@@ -235,7 +234,7 @@ def compare(what: Mapping[str, Any]) -> None:
 
 def code() -> dict[str, str]:
   """What the same settings can mean different things under."""
-  folder = pathlib.Path(lvdecode.__file__).parent
+  folder = pathlib.Path(errors.__file__).parent
   digest = hashlib.sha256()
   for path in sorted(folder.rglob('*.py')):
     digest.update(str(path.relative_to(folder)).encode() + b'\0')

@@ -57,9 +57,15 @@ def run(spec: spec_lib.Run) -> step_lib.TrainState:
     )
     del state  # the first step gives it away
     requests = trainer.train(stop, steps.read, steps.whole)
-    request = drive.next_request(requests, None)
-    while request is not None:
-      request = drive.next_request(requests, steps.take(request))
+    try:
+      request = drive.next_request(requests, None)
+      while request is not None:
+        request = drive.next_request(requests, steps.take(request))
+    except jax.errors.JaxRuntimeError as error:
+      if hosts.count() > 1:
+        # Now: what is left of a checkpoint would wait for the dead.
+        hosts.lost(error)
+      raise
     return steps.state
 
 
