@@ -64,6 +64,12 @@ def workdirs() -> list[pathlib.Path]:
   """The folders that --workdir names, one or more, in their order."""
   if not _WORKDIR.value or not all(_WORKDIR.value):
     raise errors.UserError('--workdir is missing: give the folder of a run')
+  for name in _WORKDIR.value:
+    if '://' in name:
+      raise errors.UserError(
+        f'--workdir={name} is a URL, and a run needs a folder: mount the bucket '
+        'and give where it is mounted'
+      )
   return [pathlib.Path(name).expanduser() for name in _WORKDIR.value]
 
 
