@@ -204,6 +204,14 @@ PROMPTS = (
       changes(('objective.mmd.weight', 1.0), ('training.accumulate', 16)),
       ['objective.mmd.weight', 'twice training.accumulate'],
     ),
+    (
+      changes(('objective.mmd.weight', 1.0), ('training.micro_batch', 1)),
+      ['objective.mmd.weight', 'training.micro_batch'],
+    ),
+    (
+      changes(('training.parallel', 'fsdp'), ('training.model_axis', 4)),
+      ['training.model_axis = 4', 'model.decoder.heads = 2'],
+    ),
   ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(spoil, words):
