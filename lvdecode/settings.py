@@ -201,6 +201,11 @@ class Settings:
       model.encoder.kind,
       labelled.ENCODERS,
     )
+    if self.tokenizer.kind != 'word':
+      raise errors.UserError(
+        f'tokenizer.kind = {self.tokenizer.kind!r}: with semi_supervised.labels '
+        "it is 'word', by which an aspect is found in its text"
+      )
     if not model.injection.points:
       raise errors.UserError(
         'semi_supervised.labels need a latent: model.injection.points is empty'

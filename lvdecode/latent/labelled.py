@@ -8,6 +8,7 @@ from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from lvdecode import errors
 from lvdecode.latent import gaussian
 from lvdecode.latent import vae
 from lvdecode.nn import attention
@@ -15,6 +16,11 @@ from lvdecode.nn import gpt
 from lvdecode.nn import vocabulary
 
 ENCODERS = ('own', 'shared_embeddings')
+_NOT_ALONE = (
+  'a model with semi_supervised.labels is one of texts with a label and an '
+  'aspect, not of texts alone: ask it for labels (Model.classify, or '
+  'experiments.evaluate --sections=classification)'
+)
 
 
 class LabelledVAE(vae.VAE):
@@ -92,7 +98,7 @@ class LabelledVAE(vae.VAE):
     label: Int[Array, ' B'],
   ) -> gpt.Injected:
     """What the decoder is told: W z + e_y + V mean(wte[a]) at every token."""
-    injected = self.inject(z)
+    injected = self.injection(z)
     words = _mean(self.decoder.wte(aspect), given)
     added = self.label_told(label) + self.aspect_told(words)
     if injected.embedding is not None:
@@ -125,6 +131,14 @@ class LabelledVAE(vae.VAE):
     q = self.infer(tokens, visible, tokens, visible, label)
     self.told_nll(tokens, tokens, q.mean, tokens, visible, label, 1 << 30)
     return self.classify(tokens, visible, tokens, visible)
+
+  def encode(self, tokens, visible, deterministic=True, group=None):
+    """Refuses: there is no q(z | x)."""
+    raise errors.UserError(_NOT_ALONE)
+
+  def inject(self, z: Float[Array, 'B Z']) -> gpt.Injected:
+    """Refuses: there is no p(x | z)."""
+    raise errors.UserError(_NOT_ALONE)
 
   def _states(self, blocks, tokens, visible, added, deterministic):
     own = self.settings.encoder.kind == 'own'

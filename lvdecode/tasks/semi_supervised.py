@@ -12,8 +12,8 @@ import numpy as np
 from lvdecode import errors
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
-from lvdecode.latent import labelled
 from lvdecode.latent import label_bounds
+from lvdecode.latent import labelled
 from lvdecode.tasks import latent
 from lvdecode.tasks import noise
 from lvdecode.text import pipeline

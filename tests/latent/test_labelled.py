@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+from lvdecode import errors
 from lvdecode.latent import labelled
 
 MODEL = tiny_labelled.MODEL
@@ -58,22 +59,31 @@ def test_the_posterior_sees_the_label_and_the_aspect():
   assert moved.tolist() == [True, True, False]  # the last has no aspect
 
 
-def test_the_classifier_depends_on_the_aspect():
+@pytest.mark.parametrize('off', ['mark_read', 'classes'])
+def test_the_classifier_is_told_the_aspect_by_marks_and_by_what_is_pooled(off):
+  """Either is enough."""
+  params = dict(tiny_labelled.params())
+  if off == 'mark_read':
+    params[off] = jax.tree.map(jnp.zeros_like, params[off])
+  else:  # the half that reads the aspect's states
+    kernel = params[off]['kernel'].at[tiny.WIDTH :].set(0.0)
+    params[off] = params[off] | {'kernel': kernel}
   tokens, visible, aspect, given = inputs()
-  scores = apply('classify', *inputs())
-  first = apply('classify', tokens, visible, tokens[:, 1:3], given | True)
-  assert (np.abs(scores - first).max(axis=1) > 1e-3)[[0, 2]].all()
+  scores = apply('classify', *inputs(), params=params)
+  first = tokens[:, 1:3], given | True
+  other = apply('classify', tokens, visible, *first, params=params)
+  assert (np.abs(scores - other).max(axis=1) > 1e-3)[[0, 2]].all()
 
 
-def nll(tokens, label=(0, 1, 2)):
+def nll(tokens, label=(0, 1, 2), aspect=None):
   """Of every target [B, t]."""
-  _, _, aspect, given = inputs()
+  given = jnp.ones((3, 3), bool) if aspect is not None else inputs()[3]
   return apply(
     'told_nll',
     tokens[:, :-1],
     tokens[:, 1:],
     jnp.ones((3, 1)),
-    aspect,
+    inputs()[2] if aspect is None else aspect,
     given,
     jnp.asarray(label),
     1 << 20,
@@ -86,11 +96,12 @@ def test_the_decoder_is_told_the_label_at_every_position():
 
 
 def test_the_decoder_does_not_see_the_aspect_before_it_stands_there():
-  """Its place in the text depends on tokens that are still to be predicted."""
-  changed = BATCH.tokens.at[0, 3].set(3)  # the aspect's second word
-  before, after = nll(BATCH.tokens)[0], nll(changed)[0]
-  np.testing.assert_array_equal(before[:2], after[:2])
-  assert before[2] != after[2]
+  """That it begins here would tell which words follow."""
+  aspect = BATCH.tokens[:, 1:4]
+  changed = BATCH.tokens.at[:, 3].set(3)  # no text has the aspect now
+  before, after = (nll(t, aspect=aspect) for t in (BATCH.tokens, changed))
+  np.testing.assert_array_equal(before[:, :2], after[:, :2])
+  assert (before[:, 2] != after[:, 2]).all()
 
 
 def test_an_aspect_that_is_not_there_tells_the_decoder_nothing():
@@ -110,3 +121,15 @@ def test_parts():
   parts = {name: MODEL.part(f'{name}/x') for name in shapes}
   decoder = {'decoder', 'injection', 'label_told', 'aspect_told'}
   assert {name for name, part in parts.items() if part != 'encoder'} == decoder
+
+
+def test_it_is_no_model_of_texts_alone():
+  tokens, visible, *_ = inputs()
+  z = jnp.ones((3, 1))
+  for method, *asked in (
+    ('encode', tokens, visible),
+    ('token_nll', tokens, tokens, z, 1 << 20),
+    ('start', z, 5),
+  ):
+    with pytest.raises(errors.UserError, match='Model.classify'):
+      apply(method, *asked)
