@@ -26,7 +26,8 @@ from lvdecode.evaluation import use
 from lvdecode.report import curves
 from lvdecode.sweeps import points
 from lvdecode.sweeps import vectorize
-from lvdecode.text import pipeline
+from lvdecode.text import batching
+from lvdecode.text import corpora
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
@@ -146,11 +147,11 @@ def _opened(
   with workdir_lib.claim(workdir, wanted, _MAY_CHANGE):
     texts = sources.read(settings.data, 'train', cache).texts
     both = _tokenizers(settings, texts, workdir)
-    corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
+    corpus = corpora.tokenize(texts, both[0], settings.pipeline, both[1])
     _describe(corpus, settings)
     settings = _in_steps(settings, corpus)
     task = settings_lib.build_task(settings, *both)
-    data = pipeline.train_batches(corpus, settings.pipeline, settings.seed)
+    data = batching.train_batches(corpus, settings.pipeline, settings.seed)
     try:
       yield loop.Run(
         task=task,
@@ -180,7 +181,7 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   print(json.dumps(settings_lib.to_dict(settings), indent=2))
   texts = sources.read(settings.data, 'train', folder).texts
   both = _tokenizers(settings, texts, pathlib.Path(folder))
-  corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
+  corpus = corpora.tokenize(texts, both[0], settings.pipeline, both[1])
   _describe(corpus, settings)
   settings = _in_steps(settings, corpus)
   task = settings_lib.build_task(settings, *both)
@@ -217,8 +218,8 @@ def _keep(tokenizer, folder) -> None:
 
 
 def _describe(corpus, settings) -> None:
-  batches = pipeline.batches_per_epoch(corpus, settings.pipeline)
-  padding = pipeline.padding_fraction(corpus, settings.pipeline, settings.seed)
+  batches = batching.batches_per_epoch(corpus, settings.pipeline)
+  padding = batching.padding_fraction(corpus, settings.pipeline, settings.seed)
   print(
     f'{len(corpus.rows):,} training texts, {batches:,} batches an epoch, '
     f'{100 * padding:.1f} % padding, '
@@ -228,7 +229,7 @@ def _describe(corpus, settings) -> None:
 
 
 def _in_steps(settings, corpus) -> settings_lib.Settings:
-  epoch = pipeline.batches_per_epoch(corpus, settings.pipeline)
+  epoch = batching.batches_per_epoch(corpus, settings.pipeline)
   return settings_lib.in_steps(settings, epoch)
 
 
@@ -236,7 +237,7 @@ def _evaluation(settings, task, both, cache):
   """Parameters -> figures of the validation split."""
   whole = sources.read(settings.data, 'validation', cache)
   texts = sources.spread(whole, settings.evaluation.texts).texts
-  corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
+  corpus = corpora.tokenize(texts, both[0], settings.pipeline, both[1])
   watch = collapse.Watch()
 
   def measure(params):

@@ -13,8 +13,8 @@ from experiments import command
 from lvdecode import errors
 from lvdecode import restore
 from lvdecode import sampling
+from lvdecode.text import corpora
 from lvdecode.text import files
-from lvdecode.text import pipeline
 from lvdecode.text import sources
 
 _MODES = ('prior', 'reconstruct', 'interpolate')
@@ -78,7 +78,7 @@ def _texts(model: restore.Model, count: int) -> list[str]:
   else:
     cache = model.workdir / 'data'
     return sources.read(model.config.data, 'test', cache).texts[:count]
-  for text in pipeline.unknown(texts, model.tokenizer):
+  for text in corpora.unknown(texts, model.tokenizer):
     raise errors.UserError(
       f'no token of the text {text!r} is in the vocabulary: use words of the '
       'training data'

@@ -19,7 +19,7 @@ from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
 from lvdecode.latent import injection
 from lvdecode.tasks import latent
-from lvdecode.text import pipeline
+from lvdecode.text import corpora
 from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
 from lvdecode.training import tensors
@@ -135,9 +135,9 @@ class Model:
     """Z; 0 for a plain language model."""
     return self.task.model.latent_size
 
-  def tokenize(self, texts: Sequence[str]) -> pipeline.Corpus:
+  def tokenize(self, texts: Sequence[str]) -> corpora.Corpus:
     """The texts as the run's own splits were tokenised."""
-    return pipeline.tokenize(
+    return corpora.tokenize(
       texts, self.tokenizer, self.config.pipeline, self.encoder_tokenizer
     )
 
@@ -283,7 +283,7 @@ class Model:
     for first in range(0, max(1, len(texts)), _ROWS):
       part = list(texts[first : first + _ROWS])
       filler = part[:1] * (_round_up(len(part)) - len(part))
-      batch = pipeline.batch_of(
+      batch = corpora.batch_of(
         part + filler,
         self.tokenizer,
         self.config.pipeline,

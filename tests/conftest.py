@@ -40,6 +40,8 @@ jaxtyping.install_import_hook(
       'sampling',
       'settings',
       'tasks',
+      'text.batching',
+      'text.corpora',
       'text.pipeline',
       'text.tokenizers',
       'training',

@@ -16,6 +16,7 @@ import tiny
 from lvdecode.evaluation import split
 from lvdecode.latent import gaussian
 from lvdecode.tasks import latent
+from lvdecode.text import corpora
 from lvdecode.text import pipeline
 
 Z = 2
@@ -220,7 +221,7 @@ def texts(count=60, seed=0):
   rng = np.random.default_rng(seed)
   sizes = rng.integers(3, 8, count)
   tokens = np.asarray(tiny.batch(tuple(sizes), 7, seed).tokens)
-  return pipeline.Corpus(
+  return corpora.Corpus(
     tokens=tokens.astype(np.uint8),
     lengths=sizes.astype(np.int32),
     words=(sizes - 1).astype(np.int32),

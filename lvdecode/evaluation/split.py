@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int, Key
 import numpy as np
 
 from lvdecode.tasks import latent
+from lvdecode.text import batching
+from lvdecode.text import corpora
 from lvdecode.text import pipeline
 
 # What keys are for; see `Split.keys`.
@@ -51,7 +53,7 @@ class Split:
 
   task: latent.LatentTask
   params: Any
-  corpus: pipeline.Corpus
+  corpus: corpora.Corpus
   batch_size: int
   lengths: tuple[int, ...]
   seed: int
@@ -71,7 +73,7 @@ class Split:
   ) -> Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]]:
     """Every text once, with its corpus row; fillers have row -1."""
     size = min(self.batch_size, self.count)
-    return pipeline.eval_batches(self.corpus, size, self.lengths)
+    return batching.eval_batches(self.corpus, size, self.lengths)
 
   def keys(self, rows: Int[np.ndarray, ' B'], purpose: int) -> Key[Array, ' B']:
     """One key a text, by its row; fillers share one. Purposes see above."""
