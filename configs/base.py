@@ -34,6 +34,7 @@ def get_config(arg: str = '') -> Config:
   # given the others), 'ending' (the last), 'prompt' (all but the first).
   c.data.story = ''
   c.data.limit = 0  # most texts a split; 0 for all
+  c.data.label_share = 1.0  # of the training labels; docs/semi_supervised.md
 
   c.tokenizer = Config()
   c.tokenizer.kind = 'word'  # 'word', 'bpe' (byte level), 'char', 'file'
@@ -97,6 +98,20 @@ def get_config(arg: str = '') -> Config:
   c.model.posterior.batch_norm_decay = 0.9  # of what evaluation divides by
   # Nats per sequence below which no text's KL can fall (delta-VAE); 0: off.
   c.model.posterior.min_rate = 0.0
+  c.model.prior = Config()
+  c.model.prior.kind = 'standard'  # N(0, I); 'learned': p(z | condition)
+  # Whether the condition is read for it by the posterior's encoder, or by one
+  # of its own (of the encoder's sizes, below likewise).
+  c.model.prior.share = True
+  c.model.condition = Config()  # for data with one
+  # How it reaches the decoder besides through z: any of 'prefix' (its tokens in
+  # front), 'memory' (a slot a token), 'cross' (a sub-layer a block).
+  c.model.condition.routes = ()
+  # Embeddings that tell its parts apart, and it from the text: 5 for stories
+  # of five sentences; 0: none.
+  c.model.condition.segments = 0
+  c.model.condition.share = True  # memory, cross: the posterior's encoder
+  c.model.condition.init = 'normal'  # 'zero': cross is silent at first
   c.model.injection = Config()
   # Any of 'input', 'memory', 'softmax', 'fuse'; () is a plain GPT.
   c.model.injection.points = ('input', 'memory')

@@ -21,6 +21,7 @@ from lvdecode import restore
 from lvdecode import settings as settings_lib
 from lvdecode.evaluation import collapse
 from lvdecode.evaluation import figures
+from lvdecode.evaluation import labelling
 from lvdecode.evaluation import split
 from lvdecode.evaluation import use
 from lvdecode.report import curves
@@ -28,7 +29,9 @@ from lvdecode.sweeps import points
 from lvdecode.sweeps import vectorize
 from lvdecode.text import batching
 from lvdecode.text import corpora
+from lvdecode.text import labels
 from lvdecode.text import sources
+from lvdecode.text import supervision
 from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
 from lvdecode.training import loop
@@ -145,9 +148,11 @@ def _opened(
   fingerprint = sources.fingerprint(settings.data, cache)
   wanted = settings_lib.to_dict(settings) | {'data_fingerprint': fingerprint}
   with workdir_lib.claim(workdir, wanted, _MAY_CHANGE):
-    texts = sources.read(settings.data, 'train', cache).texts
+    texts = sources.read(settings.data, 'train', cache)
     both = _tokenizers(settings, texts, workdir)
-    corpus = corpora.tokenize(texts, both[0], settings.pipeline, both[1])
+    known = _labels(texts, workdir)
+    learned = _supervised(settings, texts, known)
+    corpus = _corpus(settings, learned, both, known)
     _describe(corpus, settings)
     settings = _in_steps(settings, corpus)
     task = settings_lib.build_task(settings, *both)
@@ -156,7 +161,7 @@ def _opened(
       yield loop.Run(
         task=task,
         data=data,
-        evaluate=_evaluation(settings, task, both, cache),
+        evaluate=_evaluation(settings, task, both, workdir),
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,
@@ -179,9 +184,11 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
     settings.pipeline.batch_size, devices, settings.training.accumulate
   )
   print(json.dumps(settings_lib.to_dict(settings), indent=2))
-  texts = sources.read(settings.data, 'train', folder).texts
+  texts = sources.read(settings.data, 'train', folder)
   both = _tokenizers(settings, texts, pathlib.Path(folder))
-  corpus = corpora.tokenize(texts, both[0], settings.pipeline, both[1])
+  known = labels.names(texts.labels)
+  texts = _supervised(settings, texts, known)
+  corpus = _corpus(settings, texts, both, known)
   _describe(corpus, settings)
   settings = _in_steps(settings, corpus)
   task = settings_lib.build_task(settings, *both)
@@ -196,18 +203,59 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   size = settings.pipeline.batch_size
   for length in settings.pipeline.lengths:
     print(f'batch: tokens int32[{size}, {length}], weights float32[same]')
+  if corpus.condition is not None:
+    length = settings.pipeline.condition_length
+    print(f'given with each: tokens, segments int32[{size}, {length}]')
   print(f'on {devices} device(s) of kind {jax.devices()[0].device_kind}')
 
 
 def _tokenizers(settings, texts, workdir) -> restore.Tokenizers:
   """The run's: trained or found once, then read from the workdir."""
   if not (workdir / restore.TOKENIZER).exists():
-    tokenizer = tokenizers.train(settings.tokenizer, texts)
+    markers = sources.markers(settings.data, texts)
+    written = sources.written(texts, markers)
+    tokenizer = tokenizers.train(settings.tokenizer, written, markers)
     _keep(tokenizer, workdir / restore.TOKENIZER)
   own = workdir / restore.ENCODER_TOKENIZER
   if settings.model.reads_apart and not own.exists():
     _keep(tokenizers.load(settings.pretrained.encoder), own)
   return restore.open_tokenizers(workdir, settings)
+
+
+def _labels(texts, workdir) -> tuple[str, ...]:
+  """The names of the training texts' labels, kept for whoever opens the run."""
+  known = labels.names(texts.labels)
+  if known:
+    workdir_lib.write_text(workdir / labels.FILE, labels.text(known))
+  return known
+
+
+def _supervised(settings, texts, known) -> sources.Texts:
+  """The training texts with the labels that are kept, as often as they come."""
+  chosen = settings.semi_supervised
+  if not chosen.labels:
+    return texts
+  if known != chosen.labels:
+    raise errors.UserError(
+      f'semi_supervised.labels = {chosen.labels}, and the training texts have '
+      f'{known}: name these'
+    )
+  texts = supervision.kept(texts, settings.data.label_share, settings.seed)
+  if not chosen.generative:
+    return supervision.labelled(texts)
+  return supervision.repeated(texts, chosen.labelled_share)
+
+
+def _corpus(settings, texts, both, known) -> corpora.Corpus:
+  return corpora.tokenize(
+    texts.texts,
+    both[0],
+    settings.pipeline,
+    both[1],
+    given=texts.given,
+    labels=texts.labels,
+    label_names=known,
+  )
 
 
 def _keep(tokenizer, folder) -> None:
@@ -226,6 +274,13 @@ def _describe(corpus, settings) -> None:
     f'{100 * corpus.unknown_share:.2f} % unknown tokens, '
     f'{corpus.truncated:,} truncated, {corpus.dropped:,} dropped'
   )
+  if corpus.condition is not None:
+    given = int(corpus.condition.visible.sum())
+    print(
+      f'given with each text: {given / len(corpus.rows):.1f} tokens, '
+      f'{100 * corpus.conditions_unknown / given:.2f} % unknown, '
+      f'{corpus.conditions_truncated:,} truncated'
+    )
 
 
 def _in_steps(settings, corpus) -> settings_lib.Settings:
@@ -233,11 +288,11 @@ def _in_steps(settings, corpus) -> settings_lib.Settings:
   return settings_lib.in_steps(settings, epoch)
 
 
-def _evaluation(settings, task, both, cache):
+def _evaluation(settings, task, both, workdir):
   """Parameters -> figures of the validation split."""
-  whole = sources.read(settings.data, 'validation', cache)
-  texts = sources.spread(whole, settings.evaluation.texts).texts
-  corpus = corpora.tokenize(texts, both[0], settings.pipeline, both[1])
+  whole = sources.read(settings.data, 'validation', workdir / 'data')
+  texts = sources.spread(whole, settings.evaluation.texts)
+  corpus = _corpus(settings, texts, both, labels.read(workdir))
   watch = collapse.Watch()
 
   def measure(params):
@@ -249,6 +304,8 @@ def _evaluation(settings, task, both, cache):
       lengths=settings.pipeline.lengths,
       seed=0,
     )
+    if settings.semi_supervised.labels:
+      return labelling.validation_figures(some)
     found = figures.validation_figures(some)
     watch(found)
     if settings.pretrained.decoder and task.points:

@@ -20,6 +20,7 @@ from lvdecode.latent import gaussian
 from lvdecode.latent import injection
 from lvdecode.tasks import latent
 from lvdecode.text import corpora
+from lvdecode.text import labels as labels_lib
 from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
 from lvdecode.training import tensors
@@ -54,7 +55,7 @@ def load(workdir: str | os.PathLike[str], step: int | None = None) -> 'Model':
   """
   folder = pathlib.Path(workdir)
   settings = read_settings(folder)
-  both = open_tokenizers(folder, settings)
+  both, known = open_tokenizers(folder, settings), labels_lib.read(folder)
   # Who uses a trained model need not know of adapters.
   plain = settings_lib.build_task(settings_lib.merged(settings), *both)
   if (folder / EXPORTED).is_file():
@@ -63,14 +64,14 @@ def load(workdir: str | os.PathLike[str], step: int | None = None) -> 'Model':
       raise errors.UserError(
         f'{folder} is an exported model of step {there}: there is no step {step}'
       )
-    return Model(folder, settings, plain, params, *both, there)
+    return Model(folder, settings, plain, params, *both, there, known)
   if step is None:
     step = checkpoint.best_step(folder) or checkpoint.latest_step(folder)
   item = 'ema' if settings.training.ema else 'params'
   task = settings_lib.build_task(settings, *both)
   params = checkpoint.restore_params(folder, step, _shapes(task), item)
   params = adapters.merge(params, settings.model.adapters)
-  return Model(folder, settings, plain, params, *both, step)
+  return Model(folder, settings, plain, params, *both, step, known)
 
 
 def open_tokenizers(
@@ -110,6 +111,7 @@ class Model:
     tokenizer: of the run.
     encoder_tokenizer: what the encoder reads by; None for the same.
     step: of the checkpoint.
+    labels: of the training texts; `Batch.label` holds places in it.
   """
 
   def __init__(
@@ -121,6 +123,7 @@ class Model:
     tokenizer: tokenizers.Tokenizer,
     encoder_tokenizer: tokenizers.Tokenizer | None,
     step: int,
+    labels: tuple[str, ...] = (),
   ):
     self.workdir = workdir
     self.config = config
@@ -129,16 +132,34 @@ class Model:
     self.tokenizer = tokenizer
     self.encoder_tokenizer = encoder_tokenizer
     self.step = step
+    self.labels = labels
 
   @property
   def latent_size(self) -> int:
     """Z; 0 for a plain language model."""
     return self.task.model.latent_size
 
-  def tokenize(self, texts: Sequence[str]) -> corpora.Corpus:
-    """The texts as the run's own splits were tokenised."""
+  def tokenize(
+    self,
+    texts: Sequence[str],
+    given: Sequence[Sequence[str]] | None = None,
+    labels: Sequence[str] | None = None,
+  ) -> corpora.Corpus:
+    """The texts as the run's own splits were tokenised.
+
+    Args:
+      texts: to be tokenised.
+      given: the parts of what is given with each, as `sources.Texts` has them.
+      labels: of the texts; one the run has not seen is -1 in the corpus.
+    """
     return corpora.tokenize(
-      texts, self.tokenizer, self.config.pipeline, self.encoder_tokenizer
+      texts,
+      self.tokenizer,
+      self.config.pipeline,
+      self.encoder_tokenizer,
+      given=None if given is None else [tuple(parts) for parts in given],
+      labels=labels,
+      label_names=self.labels,
     )
 
   def encode(self, texts: Sequence[str]) -> gaussian.Gaussian:
@@ -185,7 +206,12 @@ class Model:
         eos=self.tokenizer.eos,
         pad=self.tokenizer.pad,
         banned=tuple(
-          {self.tokenizer.pad, self.tokenizer.bos} - {self.tokenizer.eos}
+          {
+            self.tokenizer.pad,
+            self.tokenizer.bos,
+            *self.tokenizer.markers.values(),
+          }
+          - {self.tokenizer.eos}
         ),
       )
       written = np.asarray(tokens)[: len(part), 1:]

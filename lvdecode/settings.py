@@ -8,6 +8,7 @@ from typing import Any
 
 from lvdecode import errors
 from lvdecode.latent import labelled
+from lvdecode.latent import sizes
 from lvdecode.latent import vae
 from lvdecode.tasks import latent
 from lvdecode.tasks import objective as objective_lib
@@ -19,6 +20,7 @@ from lvdecode.training import loop
 from lvdecode.training import optimizer
 from lvdecode.training import schedules
 
+_SENTENCES = 5  # of a story
 # Figures of the validation split of which less is better, the last of a run
 # with semi_supervised.labels.
 BEST_METRICS = ('negative_elbo', 'nll', 'error')
@@ -63,7 +65,7 @@ class Settings:
   tokenizer: tokenizers.TokenizerSettings
   pipeline: pipeline.PipelineSettings
   pretrained: PretrainedSettings
-  model: vae.ModelSettings
+  model: sizes.ModelSettings
   objective: objective_lib.ObjectiveSettings
   semi_supervised: semi_lib.SemiSupervisedSettings
   optimizer: optimizer.OptimizerSettings
@@ -98,6 +100,7 @@ class Settings:
     schedules.resolve(
       'objective.beta', self.objective.beta, self.training.steps - begin, 0
     )
+    self._check_condition()
     self._check_remedies()
     self._check_stages()
     self._check_semi_supervised()
@@ -134,17 +137,49 @@ class Settings:
         'give their folder as pretrained.encoder'
       )
     read, encoder = self.pipeline.lengths[-1], self.model.encoder
+    shorten = 'pipeline.lengths'
     if self.model.reads_apart:
-      read = self.pipeline.encoder_length
+      read, shorten = self.pipeline.encoder_length, 'pipeline.encoder_length'
+    if self.model.conditional:  # for the posterior one sequence with the text
+      read = read if self.model.injection.points else 0
+      read += self.pipeline.condition_length
+      shorten += ' or pipeline.condition_length'
     if 0 < encoder.positions < read and encoder.kind in ('own', 'bert'):
       raise errors.UserError(
         f'model.encoder.positions = {encoder.positions}, and texts of {read} '
-        'tokens are to be read: shorten '
-        + (
-          'pipeline.encoder_length'
-          if self.model.reads_apart
-          else 'pipeline.lengths'
-        )
+        f'tokens are to be read: shorten {shorten}'
+      )
+
+  def _check_condition(self):
+    """What reads a condition is given one, and has positions for it."""
+    model, given = self.model, self.pipeline.condition_length
+    if not model.conditional:
+      return
+    if not self.data.conditional:
+      key = f'model.condition.routes = {model.condition.routes}'
+      if not model.condition.routes:
+        key = "model.prior.kind = 'learned'"
+      raise errors.UserError(
+        f'{key} needs data with a condition: set data.condition_field or '
+        'data.story'
+      )
+    segments = model.condition.segments
+    if self.data.story == 'missing' and 0 < segments < _SENTENCES:
+      raise errors.UserError(
+        f"model.condition.segments = {segments}: data.story = 'missing' has "
+        f'{_SENTENCES} sentences to tell apart (0 for no segments)'
+      )
+    longest = given
+    if 'prefix' in model.condition.routes or model.injection.points:
+      longest += self.pipeline.lengths[-1]
+    by_decoder = 'prefix' in model.condition.routes or (
+      model.encoder.kind != 'own' or not model.encoder.positions
+    )
+    if by_decoder and longest > model.decoder.positions:
+      raise errors.UserError(
+        f'pipeline.condition_length = {given} and pipeline.lengths are read as '
+        f'one sequence of {longest}: model.decoder.positions = '
+        f'{model.decoder.positions} is too few'
       )
 
   def _check_remedies(self):
@@ -170,6 +205,25 @@ class Settings:
         f'{min(apart)} needs an encoder apart from the decoder: model.encoder.'
         "kind = 'decoder' has the same blocks for both"
       )
+    shared = [
+      key
+      for key, used in (
+        (
+          'model.prior.share',
+          model.prior.kind == 'learned' and model.prior.share,
+        ),
+        (
+          'model.condition.share',
+          model.condition.encoded and model.condition.share,
+        ),
+      )
+      if used
+    ]
+    if apart and shared:
+      raise errors.UserError(
+        f'{min(apart)} needs an encoder apart from what is given x: make '
+        f'{shared[0]} False'
+      )
     together = on & {'model.posterior.batch_norm', 'objective.mmd.weight'}
     part = self.pipeline.batch_size // self.training.accumulate
     if together and part < 2:
@@ -182,6 +236,11 @@ class Settings:
     """A run with labels has a model for them, and asks for nothing else."""
     best = self.training.best_metric
     if not self.semi_supervised.labels:
+      if self.data.label_share != 1.0:
+        raise errors.UserError(
+          f'data.label_share = {self.data.label_share}: without '
+          'semi_supervised.labels nothing learns from them, make it 1'
+        )
       if best == 'error':
         raise errors.UserError(
           "training.best_metric = 'error': only a run with "
@@ -211,6 +270,8 @@ class Settings:
         'semi_supervised.labels need a latent: model.injection.points is empty'
       )
     for key, value, off in (
+      ('model.condition.routes', model.condition.routes, ()),
+      ('model.prior.kind', model.prior.kind, 'standard'),
       ('model.posterior.batch_norm', model.posterior.batch_norm, 0.0),
       ('model.adapters.rank', model.adapters.rank, 0),
       ('objective.rate.kind', objective.rate.kind, 'none'),
@@ -273,17 +334,17 @@ def build_task(
 ) -> latent.LatentTask:
   """The task of a run, for the vocabularies of its tokenizers."""
   read_by = encoder_tokenizer or tokenizer
-  sizes = settings.model, tokenizer.vocab_size, read_by.vocab_size
+  shape = settings.model, tokenizer.vocab_size, read_by.vocab_size
   hidden = tokenizer.pad if tokenizer.unk is None else tokenizer.unk
   labels = settings.semi_supervised.labels
   if labels:
     return semi_lib.SemiSupervisedTask(
-      labelled.LabelledVAE(*sizes, len(labels)),
+      labelled.LabelledVAE(*shape, len(labels)),
       settings.objective,
       hidden,
       settings.semi_supervised,
     )
-  model = vae.VAE(*sizes)
+  model = vae.VAE(*shape)
   return latent.LatentTask(model, settings.objective, hidden)
 
 

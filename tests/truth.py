@@ -14,6 +14,7 @@ import numpy as np
 import tiny
 
 from lvdecode.evaluation import split
+from lvdecode.latent import condition as conditions
 from lvdecode.latent import gaussian
 from lvdecode.tasks import latent
 from lvdecode.text import corpora
@@ -29,12 +30,15 @@ class _Truth(latent.LatentTask):
 
   conditional: bool = False
 
-  def prior(self, params, batch):
+  def given(self, params, batch):
     if not self.conditional:
-      return gaussian.standard((batch.tokens.shape[0], Z))
+      shape = (batch.tokens.shape[0], Z)
+      return conditions.Given(gaussian.standard(shape))
     first = batch.tokens[:, 1]
-    return gaussian.Gaussian(
-      params['prior_mean'][first], params['prior_logvar'][first]
+    return conditions.Given(
+      gaussian.Gaussian(
+        params['prior_mean'][first], params['prior_logvar'][first]
+      )
     )
 
   def sample_bytes(self, batch):
@@ -72,7 +76,7 @@ class Linear(_Truth):
     mean = prior.mean * jnp.exp(-prior.logvar) + scale * centred @ loads
     return gaussian.Gaussian(mean / precision, -jnp.log(precision))
 
-  def token_nll(self, params, batch, z, points=None):
+  def token_nll(self, params, batch, z, points=None, given=None):
     x, seen = self._seen(params, batch)
     if points == ():
       z = jnp.zeros_like(z)
@@ -119,7 +123,7 @@ class Categorical(_Truth):
     first = batch.tokens[:, 1]
     return gaussian.Gaussian(params['q_mean'][first], params['q_logvar'][first])
 
-  def token_nll(self, params, batch, z, points=None):
+  def token_nll(self, params, batch, z, points=None, given=None):
     if points == ():
       z = jnp.zeros_like(z)
     targets = batch.tokens[:, 1:]

@@ -14,6 +14,7 @@ from lvdecode.latent import vae
 from lvdecode.nn import attention
 from lvdecode.nn import gpt
 from lvdecode.nn import vocabulary
+from lvdecode.text import pipeline
 
 ENCODERS = ('own', 'shared_embeddings')
 _NOT_ALONE = (
@@ -40,7 +41,7 @@ class LabelledVAE(vae.VAE):
     sizes = self.settings.encoder
     read, told = sizes.width, self.settings.decoder.width
     normal = nn.initializers.normal(attention.INIT_STD)
-    self.classifier = self._encoder(sizes, jnp.dtype(self.settings.dtype))
+    self.classifier = self._encoder(jnp.dtype(self.settings.dtype))
     self.classes = nn.Dense(self.labels, kernel_init=normal)
     self.mark_read = nn.Embed(2, read, embedding_init=normal)
     self.label_read = nn.Embed(self.labels, read, embedding_init=normal)
@@ -90,7 +91,7 @@ class LabelledVAE(vae.VAE):
     states = self._states(self.encoder, tokens, visible, added, deterministic)
     return self.posterior(states, visible)
 
-  def tell(
+  def inform(
     self,
     z: Float[Array, 'B Z'],
     aspect: Int[Array, 'B S'],
@@ -117,14 +118,17 @@ class LabelledVAE(vae.VAE):
     deterministic: bool = True,
   ) -> Float[Array, 'B T']:
     """-log p(targets_t | tokens_<=t, a, y, z) in nats."""
-    injected = self.tell(z, aspect, given, label)
+    injected = self.inform(z, aspect, given, label)
     hidden = self.decoder(tokens, injected, deterministic)
     return vocabulary.token_nll(
       self.decoder.head(injected), hidden, targets, max_bytes
     )
 
   def __call__(
-    self, tokens: Int[Array, 'B T'], visible: Bool[Array, 'B T']
+    self,
+    tokens: Int[Array, 'B T'],
+    visible: Bool[Array, 'B T'],
+    condition: pipeline.Condition | None = None,
   ) -> Float[Array, 'B Y']:
     """Touches every parameter once."""
     label = jnp.zeros(tokens.shape[0], jnp.int32)
@@ -132,7 +136,9 @@ class LabelledVAE(vae.VAE):
     self.told_nll(tokens, tokens, q.mean, tokens, visible, label, 1 << 30)
     return self.classify(tokens, visible, tokens, visible)
 
-  def encode(self, tokens, visible, deterministic=True, group=None):
+  def encode(
+    self, tokens, visible, condition=None, deterministic=True, group=None
+  ):
     """Refuses: there is no q(z | x)."""
     raise errors.UserError(_NOT_ALONE)
 

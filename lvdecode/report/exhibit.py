@@ -112,16 +112,7 @@ def known(
   rows = [row for row, tokens in enumerate(ids) if set(tokens) - {unknown}]
   # Data are often sorted by label: the first ones would be all of a kind.
   order = np.random.default_rng(seed).permutation(len(rows))[:limit]
-  rows = [rows[place] for place in order]
-
-  def chosen(values):
-    return [values[row] for row in rows]
-
-  return sources.Texts(
-    texts=chosen(data.texts),
-    labels=None if data.labels is None else chosen(data.labels),
-    factors={name: chosen(values) for name, values in data.factors.items()},
-  )
+  return sources.take(data, np.array(rows, int)[order])
 
 
 def groups(data: sources.Texts) -> dict[str, list[str]]:

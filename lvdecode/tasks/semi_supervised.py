@@ -14,6 +14,7 @@ from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
 from lvdecode.latent import label_bounds
 from lvdecode.latent import labelled
+from lvdecode.tasks import inference
 from lvdecode.tasks import latent
 from lvdecode.tasks import noise
 from lvdecode.text import pipeline
@@ -109,7 +110,7 @@ class SemiSupervisedTask(latent.LatentTask):
     """
     del carry
     weigh = self.semi_supervised
-    real = latent.real_examples(batch)
+    real = inference.real_examples(batch)
     label = label_of(batch)
     known = real * (label >= 0)
 
@@ -170,11 +171,14 @@ class SemiSupervisedTask(latent.LatentTask):
     def own(x):  # [B, Y, ...] -> [B, ...]
       return x[jnp.arange(len(label)), label]
 
+    zeros = jnp.zeros((len(label), self.model.latent_size))  # N(0, I)
     return {
       'nll': own(terms.nll),
       'kl': own(terms.kl),
       'mean': own(q.mean),
       'logvar': own(q.logvar),
+      'prior_mean': zeros,
+      'prior_logvar': zeros,
       'z': own(z),
       'log_q': log_q,
       'negative_bound': label_bounds.negative_bound(
@@ -218,7 +222,7 @@ class SemiSupervisedTask(latent.LatentTask):
     return self._terms(params, batch, log_q, draws, told, *dropouts)[0]
 
   def _log_q(self, params, batch, dropout) -> Float[Array, 'B Y']:
-    read = latent.read(batch)
+    read = inference.read(batch)
     scores = self._apply(
       params, 'classify', *read, *aspect_of(batch), dropout=dropout
     )
@@ -242,7 +246,7 @@ class SemiSupervisedTask(latent.LatentTask):
 
     label = jnp.tile(jnp.arange(count), texts)
     aspect = jax.tree.map(all_labels, aspect_of(batch))
-    read = jax.tree.map(all_labels, latent.read(batch))
+    read = jax.tree.map(all_labels, inference.read(batch))
     q: Any = self._apply(
       params, 'infer', *read, *aspect, label, dropout=encoder_dropout
     )

@@ -67,11 +67,11 @@ class EncoderInput(NamedTuple):
 class Condition(NamedTuple):
   """What is given with each text, x, by the decoder's tokenizer."""
 
-  tokens: Int[jax.Array | np.ndarray, 'B S']  # x_1 .. x_n PAD .., n >= 1
+  tokens: Integer[jax.Array | np.ndarray, 'B S']  # x_1 .. x_n PAD .., n >= 1
   visible: Bool[jax.Array | np.ndarray, 'B S']  # not the padding
   # Which part of the condition a token is of; 0 where there is one, and at
   # padding.
-  segments: Int[jax.Array | np.ndarray, 'B S']
+  segments: Integer[jax.Array | np.ndarray, 'B S']
 
 
 class Batch(NamedTuple):

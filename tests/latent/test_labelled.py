@@ -106,7 +106,7 @@ def test_the_decoder_does_not_see_the_aspect_before_it_stands_there():
 
 def test_an_aspect_that_is_not_there_tells_the_decoder_nothing():
   injected = apply(
-    'tell',
+    'inform',
     jnp.zeros((3, 1)),
     *inputs()[2:],
     jnp.asarray([0, 0, 0]),

@@ -12,6 +12,7 @@ import tiny
 from lvdecode import errors
 from lvdecode.latent import bag_of_words
 from lvdecode.latent import mmd
+from lvdecode.tasks import inference
 from lvdecode.tasks import latent
 from lvdecode.tasks import noise
 from lvdecode.training import metrics
@@ -43,7 +44,7 @@ def loss(task, step=0, params=None):
 
 def sampled(streams):
   """z [3, Z] of the loss at these streams."""
-  visible = latent.visible(BATCH)
+  visible = inference.visible(BATCH)
   params = tiny.params(MODEL)
   q = tiny.apply(MODEL, params, BATCH.tokens, visible, method='encode')
   keys = streams.per_example('latent')
