@@ -164,6 +164,9 @@ def get_config(arg: str = '') -> Config:
   # Steps of an auto-encoder (no KL) before beta's schedule and a fresh decoder
   # begin (Li 2019); 0: off.
   c.objective.pretraining_steps = 0
+  # One step of so many has no KL: an auto-encoder's and a VAE's objective by
+  # turns (Fang 2021: 2); 0: off.
+  c.objective.autoencode_every = 0
   c.objective.mmd = Config()
   c.objective.mmd.weight = 0.0  # nats per MMD^2 of q(z) to p(z); 0: off
   c.objective.mmd.kernel = 'inverse_multiquadric'  # (WAE); 'gaussian'

@@ -9,7 +9,8 @@ sentence is the prompt:
   python -m experiments.sample --workdir=runs/stories --mode=complete --num=3 \
     --text="Tom was hungry."
 
-The variant 'long' reads a .jsonl with the fields `prompt` and `story`, as
+The variant 'turns' takes a step without a KL after each with one, the paper's
+alternation of auto-encoder and VAE. The variant 'long' reads a .jsonl with the fields `prompt` and `story`, as
 WritingPrompts and WikiPlots are laid out, of up to 1,024 tokens.
 """
 
@@ -36,7 +37,12 @@ def get_config(arg: str = '') -> base.Config:
   c.objective.free_bits.nats = 4.0
   c.training.steps = 4_000
   c.training.log_every = 50
-  return base.variants(c, arg, {'long': long})
+  return base.variants(c, arg, {'long': long, 'turns': turns})
+
+
+def turns(c: base.Config) -> None:
+  """Auto-encoder and VAE by turns."""
+  c.objective.autoencode_every = 2
 
 
 def long(c: base.Config) -> None:

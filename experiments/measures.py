@@ -21,7 +21,6 @@ from lvdecode.evaluation import probing
 from lvdecode.evaluation import quality
 from lvdecode.evaluation import split as split_lib
 from lvdecode.evaluation import use
-from lvdecode.text import conditions
 from lvdecode.text import labels
 from lvdecode.text import sources
 
@@ -126,17 +125,17 @@ def _completion(asked: Asked) -> completion.Completion:
 
 
 def _classification(asked: Asked) -> classification.Classification:
-  model, training = asked.model, asked.training()
-  assert training.labels is not None
-  numbers = labels.numbers(training.labels, model.labels)
+  model, seed = asked.model, asked.split.seed
+  numbers = labels.numbers(asked.training().labels or (), model.labels)
   counts = np.bincount(numbers, minlength=len(model.labels))
-  markers = model.tokenizer.markers
   return classification.measure(
-    asked.split,
-    tokens=[markers[conditions.label_token(name)] for name in model.labels],
+    sources.spread(asked.data, _DECODED),
+    model.labels,
+    nll=lambda texts, label: model.nll(
+      texts, _CLASSIFIED, seed, [label] * len(texts)
+    ),
     shares=counts / counts.sum(),
     samples=_CLASSIFIED,
-    advance=asked.advance,
   )
 
 

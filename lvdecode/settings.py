@@ -192,6 +192,7 @@ class Settings:
       'objective.bag_of_words': objective.bag_of_words,
       'objective.latent_dropout': objective.latent_dropout,
       'objective.pretraining_steps': objective.pretraining_steps,
+      'objective.autoencode_every': objective.autoencode_every,
       'training.encoder_updates': self.training.encoder_updates - 1,
     }
     on = {key for key, value in on.items() if value}

@@ -45,7 +45,7 @@ def test_every_key_is_used_and_none_is_missing(name, arg, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'arg'),
   [
-    ('prompt_story_cvae', 'long'),
+    ('prompt_story_cvae', 'long,turns'),
     ('rocstories_tcvae', 'ending'),
     ('rocstories_tcvae', 'plain'),
     ('rocstories_tcvae', 'memory'),

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import functools
 
-import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 from rich import table as rich_table
 
 from lvdecode import errors
 from lvdecode.evaluation import split as split_lib
-from lvdecode.latent import bounds
-from lvdecode.text import pipeline
+from lvdecode.text import labels
+from lvdecode.text import sources
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,43 +61,31 @@ class Classification:
 
 
 def measure(
-  split: split_lib.Split,
+  texts: sources.Texts,
+  names: Sequence[str],
   *,
-  tokens: Sequence[int],
+  nll: Callable[[Sequence[str], str], Float[np.ndarray, ' N']],
   shares: Float[np.ndarray, ' C'],
   samples: int,
-  advance: Callable[[float], None] = lambda texts: None,
 ) -> Classification:
-  """Weighs every text under every label, with the same noise under each.
+  """Weighs every text of known label under every label.
 
   Args:
-    split: texts whose condition is their label.
-    tokens: the token of each label, in the order of `corpus.label_names`.
-    shares: p(c), in that order.
-    samples: K.
-    advance: is called with the number of texts that were just finished.
+    texts: of the split.
+    names: of the labels.
+    nll: -log p(y | c) of texts and a label, in nats.
+    shares: p(c), in the order of the names.
+    samples: K of the bound that `nll` is.
 
   Raises:
-    UserError: no text has a label.
+    UserError: no text has one of the labels.
   """
-  label = split.corpus.label
-  assert label is not None
-  if not (label >= 0).any():
+  label = labels.numbers(texts.labels or (), names)
+  known = sources.take(texts, np.flatnonzero(label >= 0)).texts
+  if not known:
     raise errors.UserError('no text of the split has a label: nothing to find')
-  nll = np.stack(
-    [
-      _given(split, token).per_text(
-        functools.partial(_nll, split, samples),
-        lambda texts: advance(texts / len(tokens)),
-      )
-      for token in tokens
-    ],
-    axis=1,
-  )
-  known = label >= 0
-  return judge(
-    nll[known], label[known], shares, split.corpus.label_names, samples
-  )
+  costs = np.stack([nll(known, name) for name in names], axis=1)
+  return judge(costs, label[label >= 0], shares, names, samples)
 
 
 def judge(
@@ -115,7 +101,7 @@ def judge(
   nats = normaliser - joint[np.arange(len(label)), label]
   chosen = joint.argmax(axis=1)
   right = chosen == label
-  labels = tuple(
+  found = tuple(
     _label(name, label == place, chosen == place)
     for place, name in enumerate(names)
   )
@@ -124,10 +110,10 @@ def judge(
     samples=samples,
     accuracy=float(right.mean()),
     error=split_lib.standard_error(right.astype(np.float64)),
-    macro_f1=float(np.mean([each.f1 for each in labels if each.texts])),
+    macro_f1=float(np.mean([each.f1 for each in found if each.texts])),
     nats=float(nats.mean()),
     majority=float((label == shares.argmax()).mean()),
-    labels=labels,
+    labels=found,
   )
 
 
@@ -149,33 +135,6 @@ def to_table(found: Classification, title: str) -> rich_table.Table:
     shown = (f'{100 * figure:.1f} %' for figure in figures)
     table.add_row(each.name, f'{each.texts:,}', *shown)
   return table
-
-
-def _given(split: split_lib.Split, token: int) -> split_lib.Split:
-  """The same texts, all with one label."""
-  there = split.corpus.condition
-  assert there is not None
-  tokens = there.tokens.copy()
-  tokens[:, 0] = token
-  corpus = split.corpus._replace(condition=there._replace(tokens=tokens))
-  return dataclasses.replace(split, corpus=corpus)
-
-
-def _nll(
-  split: split_lib.Split,
-  samples: int,
-  batch: pipeline.Batch,
-  rows: Int[np.ndarray, ' B'],
-) -> Float[Array, ' B']:
-  keys = split.keys(rows, split_lib.LIKELIHOOD)
-  count = samples if split.task.points else 1
-  return _iw_nll(split.task, split.params, batch, keys, count)
-
-
-@functools.partial(jax.jit, static_argnames=('task', 'samples'))
-def _iw_nll(task, params, batch, keys, samples):
-  weights = task.log_weights(params, batch, keys, samples)
-  return bounds.importance_weighted_nll(weights)
 
 
 def _label(name: str, has, taken) -> Label:

@@ -197,9 +197,14 @@ class LatentTask(inference.Inference):
     return jnp.einsum('kbt,bt->kb', token_nll, batch.weights[:, 1:])
 
   def beta(self, step: Int[Array, ''] | int) -> Float[Array, '']:
-    """The weight of the KL: 0 while pretraining, then from its beginning."""
+    """The weight of the KL: 0 while pretraining, then from its beginning.
+
+    And 0 at the last of every `autoencode_every` steps.
+    """
     begin = self.objective.pretraining_steps
     beta = schedules.value(self.objective.beta, step - begin)
+    if turn := self.objective.autoencode_every:
+      beta = jnp.where((step - begin) % turn == turn - 1, 0.0, beta)
     return jnp.where(step < begin, 0.0, beta) if begin else beta
 
   def _encode(

@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from lvdecode import errors
 from lvdecode.evaluation import classification
 from lvdecode.evaluation import stored
+from lvdecode.text import sources
 
 
 def _judged(**changes):
@@ -52,6 +54,22 @@ def test_a_label_without_texts_is_left_out_of_the_mean():
   )
   assert found.macro_f1 == 1
   assert math.isnan(found.error)
+
+
+def test_texts_of_unknown_label_are_left_out():
+  texts = sources.Texts(['a', 'bb', 'ccc', ''], ['x', 'y', '', 'z'], {})
+  costs = {'x': 1.5, 'y': 2.0}
+
+  def nll(some, label):
+    assert some == ['a', 'bb']
+    return np.array([abs(len(text) - costs[label]) for text in some])
+
+  found = classification.measure(
+    texts, ('x', 'y'), nll=nll, shares=np.full(2, 0.5), samples=1
+  )
+  assert (found.texts, found.accuracy) == (2, 1)
+  with pytest.raises(errors.UserError, match='no text of the split'):
+    classification.measure(texts, ('v',), nll=nll, shares=np.ones(1), samples=1)
 
 
 def test_what_is_stored_is_read_again():

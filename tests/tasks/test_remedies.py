@@ -157,6 +157,15 @@ def test_pretraining_has_no_kl_and_moves_the_schedule():
   assert loss(task, step=10)[0] > figures['nll'].total
 
 
+def test_an_auto_encoder_takes_its_turns():
+  task = tiny.task(MODEL, autoencode_every=3, pretraining_steps=1)
+  betas = [float(task.beta(step)) for step in range(8)]
+  assert betas == [0, 1, 1, 0, 1, 1, 0, 1]
+  total, figures = loss(task, step=3)
+  assert total == figures['nll'].total
+  assert loss(task, step=4)[0] > figures['nll'].total
+
+
 def test_normalised_means_and_the_least_rate_are_in_the_loss():
   _, figures = loss(tiny.task(SHAPED))
   bound = 1.0 + tiny.LATENT * 0.6**2 / 2
@@ -276,3 +285,10 @@ def test_pretraining_is_refused_beside_what_knows_no_weight(changes):
   tiny.objective(**changes)
   with pytest.raises(errors.UserError, match='pretraining_steps'):
     tiny.objective(pretraining_steps=5, **changes)
+  with pytest.raises(errors.UserError, match='autoencode_every'):
+    tiny.objective(autoencode_every=2, **changes)
+
+
+def test_an_auto_encoder_leaves_steps_for_the_kl():
+  with pytest.raises(errors.UserError, match='autoencode_every = 1 leaves'):
+    tiny.objective(autoencode_every=1)
