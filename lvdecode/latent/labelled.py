@@ -19,7 +19,7 @@ from lvdecode.text import pipeline
 ENCODERS = ('own', 'shared_embeddings')
 _NOT_ALONE = (
   'a model with semi_supervised.labels is one of texts with a label and an '
-  'aspect, not of texts alone: ask it for labels (Model.classify, or '
+  'aspect, not of texts alone: ask it for labels (Model.judge, or '
   'experiments.evaluate --sections=classification)'
 )
 

@@ -131,5 +131,5 @@ def test_it_is_no_model_of_texts_alone():
     ('token_nll', tokens, tokens, z, 1 << 20),
     ('start', z, 5),
   ):
-    with pytest.raises(errors.UserError, match='Model.classify'):
+    with pytest.raises(errors.UserError, match='Model.judge'):
       apply(method, *asked)
