@@ -210,11 +210,21 @@ def get_config(arg: str = '') -> Config:
   c.training = Config()
   c.training.steps = 2_000
   c.training.accumulate = 1  # micro-batches a step
+  # Most examples a device works on at once, whatever devices there are: fewer
+  # devices take more micro-batches for the same batch. 0: as accumulate says.
+  c.training.micro_batch = 0
   c.training.ema = 0.0  # decay of averaged parameters; 0: none
   # Encoder updates for each of the decoder, until the validation split's
   # mutual information stops rising (He 2019); 1: off.
   c.training.encoder_updates = 1
-  c.training.parallel = 'pmap'  # all local devices; 'jit': one
+  # 'pmap' (each device its part of a batch), 'mesh' (the same, divided by the
+  # compiler), 'fsdp' (parameters and moments divided, too), 'jit' (one device).
+  # All devices of all processes take part: docs/tpu.md.
+  c.training.parallel = 'pmap'
+  c.training.model_axis = 1  # fsdp: devices that share heads, MLPs, vocabulary
+  # fsdp: (pattern of the whole parameter path, axes), e.g. ('.*wpe/embedding',
+  # ('', 'data')): an axis or '' for each dimension. Else split by shape.
+  c.training.sharding = ()
   c.training.log_every = 20
   c.training.evaluate_every = 500
   c.training.checkpoint_every = 500

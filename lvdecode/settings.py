@@ -16,9 +16,9 @@ from lvdecode.tasks import semi_supervised as semi_lib
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
-from lvdecode.training import loop
 from lvdecode.training import optimizer
 from lvdecode.training import schedules
+from lvdecode.training import settings as training_settings
 
 _SENTENCES = 5  # of a story
 # Figures of the validation split of which less is better, the last of a run
@@ -69,7 +69,7 @@ class Settings:
   objective: objective_lib.ObjectiveSettings
   semi_supervised: semi_lib.SemiSupervisedSettings
   optimizer: optimizer.OptimizerSettings
-  training: loop.TrainingSettings
+  training: training_settings.TrainingSettings
   evaluation: EvaluationSettings
 
   def __post_init__(self):
@@ -104,6 +104,18 @@ class Settings:
     self._check_remedies()
     self._check_stages()
     self._check_semi_supervised()
+    self._check_model_axis()
+
+  def _check_model_axis(self):
+    """Attention heads are shared out evenly."""
+    shares = self.training.model_axis
+    for part in ('decoder', 'encoder'):
+      heads = getattr(self.model, part).heads
+      if heads % shares:
+        raise errors.UserError(
+          f'training.model_axis = {shares} does not divide model.{part}.heads '
+          f'= {heads}: give a divisor'
+        )
 
   def _check_stages(self):
     """Stages leave steps for what comes after, and treat no part apart."""
@@ -227,10 +239,11 @@ class Settings:
       )
     together = on & {'model.posterior.batch_norm', 'objective.mmd.weight'}
     part = self.pipeline.batch_size // self.training.accumulate
-    if together and part < 2:
+    if together and min(part, self.training.micro_batch or part) < 2:
       raise errors.UserError(
         f'{min(together)} compares the texts of a batch: make '
-        'pipeline.batch_size at least twice training.accumulate'
+        'pipeline.batch_size at least twice training.accumulate, and '
+        'training.micro_batch 0 or at least 2'
       )
 
   def _check_semi_supervised(self):

@@ -14,6 +14,7 @@ from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
 from lvdecode.latent import label_bounds
 from lvdecode.latent import labelled
+from lvdecode.latent import rate as rate_lib
 from lvdecode.tasks import inference
 from lvdecode.tasks import latent
 from lvdecode.tasks import noise
@@ -89,11 +90,11 @@ class SemiSupervisedTask(latent.LatentTask):
   model: labelled.LabelledVAE
   semi_supervised: SemiSupervisedSettings
 
-  def init_carry(self) -> None:
-    """Nothing: there is no control of the rate."""
-
-  def next_carry(self, carry: None, metrics: dict[str, metrics.Mean]) -> None:
-    """Nothing."""
+  def next_carry(
+    self, carry: rate_lib.Memory, metrics: dict[str, metrics.Mean]
+  ) -> rate_lib.Memory:
+    """Nothing to remember: there is no control of the rate."""
+    return carry
 
   def loss(
     self,
@@ -101,7 +102,7 @@ class SemiSupervisedTask(latent.LatentTask):
     batch: pipeline.Batch,
     streams: randomness.Streams,
     axis_name: str | None,
-    carry: None,
+    carry: rate_lib.Memory,
   ) -> tuple[Float[Array, ''], dict[str, metrics.Mean]]:
     """The sum over the real examples, in nats.
 
