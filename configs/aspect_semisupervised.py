@@ -36,7 +36,6 @@ def get_config(arg: str = '') -> base.Config:
   c.model.encoder.kind = 'shared_embeddings'
   c.model.decoder.dropout = 0.2
   c.model.encoder.dropout = 0.2
-  c.objective.free_bits.kind = 'none'
   c.objective.beta.duration = '50 %'
   c.objective.word_dropout = 0.2  # labels and latents are worth more then
   c.optimizer.learning_rate = 5e-4

@@ -107,6 +107,7 @@ def test_sentences_as_a_whole_have_labels_too(trained):
     ('evaluate', '--sections=use', '--sections=classification'),
     ('evaluate', '--report', 'leave it out'),
     ('sample', '--mode=prior', 'Model.judge'),
+    ('export', '--to=nowhere', 'copy its folder'),
   ],
 )
 def test_what_a_classifier_cannot_do_is_said_in_a_line(
