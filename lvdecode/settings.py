@@ -292,6 +292,7 @@ class Settings:
       ('objective.estimator', objective.estimator, 'elbo'),
       ('objective.samples', objective.samples, 1),
       ('objective.pretraining_steps', objective.pretraining_steps, 0),
+      ('objective.autoencode_every', objective.autoencode_every, 0),
       ('objective.mmd.weight', objective.mmd.weight, 0.0),
       ('objective.bag_of_words', objective.bag_of_words, 0.0),
       ('objective.latent_dropout', objective.latent_dropout, 0.0),

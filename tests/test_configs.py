@@ -8,6 +8,7 @@ import pytest
 
 from experiments import run
 from lvdecode import settings
+from lvdecode.sweeps import points
 from lvdecode.training import checkpoint
 
 CONFIGS = sorted(
@@ -62,6 +63,24 @@ def test_every_key_is_used_and_none_is_missing(name, arg, tmp_path):
 def test_every_variant_of_what_is_given_is_accepted(name, arg, tmp_path):
   built = settings.from_dict(given(load(name, arg), tmp_path))
   assert built.data.conditional and built.model.conditional
+
+
+def test_the_rivals_of_a_sweep_are_accepted(tmp_path):
+  tree, added = given(load('rocstories_tcvae', 'quick'), tmp_path), []
+  importlib.import_module('configs.rocstories_tcvae').sweep(
+    added.append, 'quick'
+  )
+  told = [
+    settings.from_dict(points.overridden(tree, keys)).model for keys in added
+  ]
+  assert [model.injection.points for model in told] == [
+    (),
+    ('fuse',),
+    ('memory',),
+    ('input',),
+    ('softmax',),
+  ]
+  assert all(model.conditional for model in told)
 
 
 def test_the_plain_variant_has_no_injection():

@@ -53,6 +53,9 @@ def join(
   found = _asked_for(coordinator, process_id, count)
   if found is None:
     return
+  # `interrupt` does this; Orbax asks JAX's service for it as well, from a
+  # thread of its own, and the steps two of them agree on need not be one.
+  jax.config.update('jax_enable_preemption_service', False)
   # JAX aborts with a stack trace when its own time is over.
   alarm = threading.Timer(join_seconds, _give_up, (found, join_seconds))
   alarm.daemon = True
@@ -193,6 +196,13 @@ def everyone(value: Any) -> list[Any]:
     json.loads(row[:size].tobytes())
     for row, size in zip(rows, sizes, strict=True)
   ]
+
+
+def anyone(value: bool) -> bool:
+  """Whether it is so on any process; waits for the devices."""
+  if count() == 1:
+    return value
+  return bool(multihost_utils.process_allgather(np.asarray(value)).any())
 
 
 def agreed(act: Callable[[], T]) -> T:

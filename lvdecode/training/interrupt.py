@@ -4,17 +4,17 @@ import logging
 import signal
 import threading
 
-from jax.experimental import multihost_utils
-
 from lvdecode.training import hosts
+
+# Processes ask each other every so many steps, as all wait for the devices then.
+_EVERY = 10
 
 
 class Interrupt:
   """Remembers SIGTERM or the first SIGINT; a second SIGINT aborts.
 
   Only the main thread can hear signals: elsewhere this does nothing. Of many
-  processes JAX hears SIGTERM, whichever gets it, and has all stop after the
-  same step.
+  processes all stop before the same step, whichever was asked.
   """
 
   def __init__(self):
@@ -22,19 +22,16 @@ class Interrupt:
     self._before = {}
 
   def __enter__(self):
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    if hosts.count() > 1:
-      numbers = (signal.SIGINT,)
     if threading.current_thread() is threading.main_thread():
-      for number in numbers:
+      for number in (signal.SIGTERM, signal.SIGINT):
         self._before[number] = signal.signal(number, self._note)
     return self
 
   def before(self, step: int) -> bool:
-    """Whether to stop before this step; asked for one step after the other."""
-    if hosts.count() > 1:
-      return multihost_utils.reached_preemption_sync_point(step)
-    return self._requested
+    """Whether to stop before this step; all processes ask of all steps."""
+    if hosts.count() == 1:
+      return self._requested
+    return step % _EVERY == 0 and hosts.anyone(self._requested)
 
   def __exit__(self, kind, error, trace):
     for number, handler in self._before.items():
@@ -43,9 +40,7 @@ class Interrupt:
   def _note(self, number, frame):
     self._requested = True
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if hosts.count() > 1:
-      signal.raise_signal(signal.SIGTERM)
     logging.warning(
-      '%s: stopping after this step; interrupt again to abort',
+      '%s: stopping soon; interrupt again to abort',
       signal.Signals(number).name,
     )

@@ -1,6 +1,7 @@
 """Many processes are one run: on this machine, over its loopback."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -71,9 +72,20 @@ def test_many_processes_end_as_one(tmp_path, alone, count, kind):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_processes_after_a_preemption(tmp_path, alone):
-  steps = 400  # more than it gets to
-  processes = start(2, tmp_path, 'pmap', steps=steps)
+def test_other_processes_go_on_where_some_stopped(tmp_path, alone):
+  """From one process to two, and from two to one."""
+  shutil.copytree(alone, tmp_path / 'run')
+  for count, kind in ((2, 'fsdp'), (1, 'mesh')):
+    shutil.rmtree(tmp_path / 'run' / 'checkpoints' / str(STEPS))
+    assert checkpoint.latest_step(tmp_path / 'run') == STEPS - 2
+    for code, _, said in many.finish(start(count, tmp_path / 'run', kind)):
+      assert code == 0, said
+    check_same(tmp_path / 'run', alone)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_all_before_the_same_step(tmp_path):
+  processes = start(2, tmp_path, 'pmap', steps=100_000)
   wait_for_a_line(tmp_path, processes)
   processes[1].send_signal(signal.SIGTERM)
   ended = many.finish(processes)
@@ -81,18 +93,7 @@ def test_a_run_goes_on_with_other_processes_after_a_preemption(tmp_path, alone):
     assert code == 0, said
   last = checkpoint.latest_step(tmp_path)
   assert {out.split()[-1] for _, out, _ in ended} == {str(last)}
-  assert 0 < last < steps
-  for count, kind in ((1, 'mesh'), (4, 'fsdp')):
-    last += 3
-    ended = many.finish(start(count, tmp_path, kind, steps=last))
-    for code, out, said in ended:
-      assert code == 0, said
-      assert out.split()[-1] == str(last)
-  whole = tmp_path / 'whole'
-  many.finish(start(1, whole, 'pmap', steps=last))
-  # The learning rate's course depends on how many steps there are to be.
-  assert np.isfinite(params(tmp_path, last)[0]).all()
-  assert [x['step'] for x in lines(tmp_path)][-1] == last
+  assert last % 10 == 0
 
 
 def wait_for_a_line(workdir, processes):

@@ -197,7 +197,10 @@ def run(
     'training': dataclasses.asdict(settings),
     'optimizer': dataclasses.asdict(optimizer),
   }
-  with workdir_lib.claim(workdir, values, ('training.steps',)):
+  may_change = tuple(
+    f'training.{key}' for key in 'steps parallel model_axis sharding'.split()
+  )
+  with workdir_lib.claim(workdir, values, may_change):
     return loop.run(
       spec.Run(
         task=toy,
