@@ -34,6 +34,7 @@ def get_config(arg: str = '') -> Config:
   # given the others), 'ending' (the last), 'prompt' (all but the first).
   c.data.story = ''
   c.data.limit = 0  # most texts a split; 0 for all
+  c.data.label_share = 1.0  # of the training labels; docs/semi_supervised.md
 
   c.tokenizer = Config()
   c.tokenizer.kind = 'word'  # 'word', 'bpe' (byte level), 'char', 'file'
@@ -173,6 +174,16 @@ def get_config(arg: str = '') -> Config:
   c.objective.latent_dropout = 0.0  # of z's numbers, for what reads them
   c.objective.word_dropout = 0.0  # of the decoder's input (Bowman 2016)
   c.objective.logits_mib = 512  # larger logits are worked off in chunks
+
+  # A classifier that learns from texts without labels, too: the objective of
+  # docs/semi_supervised.md in the place of -ELBO.
+  c.semi_supervised = Config()
+  c.semi_supervised.labels = ()  # their names, sorted; () for no such run
+  c.semi_supervised.prior = ()  # p(y) of each; () for the same
+  c.semi_supervised.classifier = 10.0  # nats count a nat of -log q(y | x) as
+  c.semi_supervised.generative = 1.0  # weight of the bounds; 0: labels alone
+  # Labelled texts are repeated until so much of an epoch is theirs; 0: not.
+  c.semi_supervised.labelled_share = 0.0
 
   c.optimizer = Config()
   c.optimizer.learning_rate = 1e-3

@@ -96,10 +96,20 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
   model = restore.load(workdir, command.STEP.value)
   if _REPORT.value:  # before hours of work: an exported model has no curves
     curves.read_metrics(workdir)
+    if model.config.semi_supervised.labels:
+      raise errors.UserError(
+        f'{workdir} is a classifier: --report draws a page of texts and latents, '
+        'leave it out'
+      )
   path = provenance.folder(workdir) / f'{_SPLIT.value}.json'
   data, split = _split(model)
   found = _measured_before(model, split, path)
-  names = measures.applicable(_names(), model, data, _SPLIT.value)
+  names = _names()
+  if (
+    model.config.semi_supervised.labels and not flags.FLAGS['sections'].present
+  ):
+    names = ['classification']  # the others are of texts alone
+  names = measures.applicable(names, model, data, _SPLIT.value)
   missing = [name for name in names if name not in found]
   new, seconds, mistake = _measure(model, data, split, missing)
   found |= new

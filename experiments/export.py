@@ -52,6 +52,11 @@ def export(model: restore.Model, folder: pathlib.Path) -> None:
     UserError: there is something already, or it cannot be written.
   """
   _vacant(folder)
+  if model.config.semi_supervised.labels:
+    raise errors.UserError(
+      f'{model.workdir} is a classifier, which nothing else opens: copy its '
+      'folder'
+    )
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A sibling, as only what is on the same disk can be renamed.

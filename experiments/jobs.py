@@ -285,10 +285,9 @@ class Runner:
     now = time.perf_counter()
     left = (now - self._begin) / self._ended * (self._total - self._ended)
     row = self._plan.row(point)
+    known = [figure for figure in table.FIGURES if figure[0] in row.figures]
     figures = ''.join(
-      f'  {heading} {row.figures[name]:.2f}'
-      for name, heading in table.FIGURES[:4]
-      if name in row.figures
+      f'  {heading} {row.figures[name]:.2f}' for name, heading in known[:4]
     )
     print(
       f'[{self._ended}/{self._total}] {point.slug}  {row.status}{figures}'

@@ -16,6 +16,7 @@ from lvdecode.evaluation import codes
 from lvdecode.evaluation import completion
 from lvdecode.evaluation import disentanglement
 from lvdecode.evaluation import information
+from lvdecode.evaluation import labelling
 from lvdecode.evaluation import likelihood
 from lvdecode.evaluation import probing
 from lvdecode.evaluation import quality
@@ -81,6 +82,8 @@ _LACKS = {
   'condition': 'the model is given nothing: set model.condition.routes or '
   "model.prior.kind = 'learned', for data with data.condition_field or story",
   'alone': 'texts are written from z alone, and this model is given something',
+  'texts alone': 'a run with semi_supervised.labels is one of labels: ask for '
+  '--sections=classification',
   'label': "the label is not what is given: data.condition_field = 'label'",
 }
 
@@ -127,7 +130,10 @@ def _completion(asked: Asked) -> completion.Completion:
 def _classification(asked: Asked) -> classification.Classification:
   model, seed = asked.model, asked.split.seed
   numbers = labels.numbers(asked.training().labels or (), model.labels)
-  counts = np.bincount(numbers, minlength=len(model.labels))
+  counts = np.bincount(numbers[numbers >= 0], minlength=len(model.labels))
+  if _judges(model):
+    shares = counts / counts.sum()
+    return labelling.measure(asked.split, shares, asked.advance)
   return classification.measure(
     sources.spread(asked.data, _DECODED),
     model.labels,
@@ -137,6 +143,10 @@ def _classification(asked: Asked) -> classification.Classification:
     shares=counts / counts.sum(),
     samples=_CLASSIFIED,
   )
+
+
+def _judges(model: restore.Model) -> bool:
+  return bool(model.config.semi_supervised.labels)
 
 
 def _conditional(model: restore.Model) -> bool:
@@ -244,14 +254,18 @@ def applicable(
     'attributes': bool(data.labels or data.factors),
     'factors': bool(data.factors),
     'held out': split != 'train',
-    'condition': _conditional(model),
+    'condition': _conditional(model) or _judges(model),
     'alone': not _conditional(model),
-    'label': model.config.data.labels_given,
+    'label': model.config.data.labels_given or _judges(model),
+    'texts alone': not _judges(model),
   }
   everything = 'all' in names
   found = []
   for name in SECTIONS if everything else names:
-    lacks = [_LACKS[need] for need in SECTIONS[name].needs if not there[need]]
+    needs = SECTIONS[name].needs
+    if name != 'classification':
+      needs = ('texts alone', *needs)
+    lacks = [_LACKS[need] for need in needs if not there[need]]
     if not lacks:
       found.append(name)
     elif everything:

@@ -22,6 +22,7 @@ from lvdecode import restore
 from lvdecode import settings as settings_lib
 from lvdecode.evaluation import collapse
 from lvdecode.evaluation import figures
+from lvdecode.evaluation import labelling
 from lvdecode.evaluation import split
 from lvdecode.evaluation import use
 from lvdecode.report import curves
@@ -31,6 +32,7 @@ from lvdecode.text import batching
 from lvdecode.text import corpora
 from lvdecode.text import labels
 from lvdecode.text import sources
+from lvdecode.text import supervision
 from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
 from lvdecode.training import hosts
@@ -196,7 +198,8 @@ def _opened(
     texts = hosts.in_turn(lambda: sources.read(settings.data, 'train', cache))
     both = hosts.in_turn(lambda: _tokenizers(settings, texts, workdir))
     known = hosts.in_turn(lambda: _labels(texts, workdir))
-    corpus = _corpus(settings, texts, both, known)
+    learned = _supervised(settings, texts, known)
+    corpus = _corpus(settings, learned, both, known)
     if hosts.first():
       _describe(corpus, settings)
     settings = _in_steps(settings, corpus)
@@ -233,7 +236,9 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   print(json.dumps(settings_lib.to_dict(settings), indent=2))
   texts = sources.read(settings.data, 'train', folder)
   both = _tokenizers(settings, texts, pathlib.Path(folder))
-  corpus = _corpus(settings, texts, both, labels.names(texts.labels))
+  known = labels.names(texts.labels)
+  texts = _supervised(settings, texts, known)
+  corpus = _corpus(settings, texts, both, known)
   _describe(corpus, settings)
   settings = _in_steps(settings, corpus)
   task = settings_lib.build_task(settings, *both)
@@ -279,6 +284,22 @@ def _labels(texts, workdir) -> tuple[str, ...]:
   if known:
     workdir_lib.write_text(workdir / labels.FILE, labels.text(known))
   return known
+
+
+def _supervised(settings, texts, known) -> sources.Texts:
+  """The training texts with the labels that are kept, as often as they come."""
+  chosen = settings.semi_supervised
+  if not chosen.labels:
+    return texts
+  if known != chosen.labels:
+    raise errors.UserError(
+      f'semi_supervised.labels = {chosen.labels}, and the training texts have '
+      f'{known}: name these'
+    )
+  texts = supervision.kept(texts, settings.data.label_share, settings.seed)
+  if not chosen.generative:
+    return supervision.labelled(texts)
+  return supervision.repeated(texts, chosen.labelled_share)
 
 
 def _corpus(settings, texts, both, known) -> corpora.Corpus:
@@ -341,6 +362,8 @@ def _evaluation(settings, task, both, workdir):
       lengths=settings.pipeline.lengths,
       seed=0,
     )
+    if settings.semi_supervised.labels:
+      return labelling.validation_figures(some)
     found = figures.validation_figures(some)
     watch(found)
     if settings.pretrained.decoder and task.points:

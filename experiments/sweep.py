@@ -168,7 +168,7 @@ def _collect(
   text = table.to_markdown(rows, plan.split, plan.samples)
   workdir_lib.write_text(folder / 'table.md', text)
   workdir_lib.write_text(folder / 'table.csv', table.to_csv(rows))
-  if any(row.status == 'done' for row in rows):
+  if any('kl' in row.figures for row in rows):  # not of classifiers
     keys, _ = table.groups(rows)
     style.save(
       comparisons.rate_distortion(rows), folder / 'rate_distortion.png'

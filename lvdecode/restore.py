@@ -21,6 +21,7 @@ from lvdecode.latent import gaussian
 from lvdecode.latent import injection
 from lvdecode.tasks import latent
 from lvdecode.tasks import noise
+from lvdecode.text import conditions as conditions_text
 from lvdecode.text import corpora
 from lvdecode.text import labels as labels_lib
 from lvdecode.text import pipeline
@@ -339,6 +340,39 @@ class Model:
     ]
     return np.asarray(jax.nn.softmax(jnp.stack(log_joint, axis=1), axis=1))
 
+  def judge(
+    self, texts: Sequence[str], aspects: Sequence[str] | None = None
+  ) -> Float[np.ndarray, 'n Y']:
+    """q(label | text, aspect) in the order of `labels`, by the run's classifier.
+
+    Args:
+      texts: to be classified.
+      aspects: what they are classified in respect of, words of each as they
+        stand in it; None for the texts as a whole.
+
+    Raises:
+      UserError: a run without semi_supervised.labels, or not an aspect for
+        each text.
+    """
+    if not self.config.semi_supervised.labels:
+      raise errors.UserError(
+        f'{self.workdir} has no classifier: its semi_supervised.labels is empty'
+      )
+    parts = None
+    if aspects is not None:
+      if isinstance(aspects, str) or len(aspects) != len(texts):
+        raise errors.UserError(
+          f'{len(texts)} texts need as many aspects, in a list'
+        )
+      parts = [self.config.data.given(aspect) for aspect in aspects]
+    elif conditions_text.NONE in self.tokenizer.markers:
+      parts = [(conditions_text.NONE,)] * len(texts)
+    found = [
+      _log_q(self.task, self.params, batch)
+      for batch, _ in self._batched(texts, parts)
+    ]
+    return np.exp(np.concatenate(found)[: len(texts)])
+
   def reconstruct(
     self,
     texts: Sequence[str],
@@ -432,12 +466,14 @@ class Model:
       )
 
   def _batches(self, texts, given=None):
+    return self._batched(texts, self._parts(given, len(texts), 'texts'))
+
+  def _batched(self, texts, parts):
     """Batches of at most _ROWS texts, filled up to a power of two."""
     if isinstance(texts, str):
       raise errors.UserError(
         'a single text was given where a list is needed: write [text]'
       )
-    parts = self._parts(given, len(texts), 'texts')
     for first in range(0, max(1, len(texts)), _ROWS):
       rows = slice(first, first + _ROWS)
       batch = corpora.batch_of(
@@ -506,6 +542,11 @@ def _keys(seed: int, first: int, count: int, stream: int = 0) -> jax.Array:
 @functools.partial(jax.jit, static_argnames='task')
 def _encode(task, params, batch):
   return task.encode(params, batch)
+
+
+@functools.partial(jax.jit, static_argnames='task')
+def _log_q(task, params, batch):
+  return task.log_q(params, batch)
 
 
 @functools.partial(jax.jit, static_argnames='task')

@@ -7,10 +7,12 @@ import typing
 from typing import Any
 
 from lvdecode import errors
+from lvdecode.latent import labelled
 from lvdecode.latent import sizes
 from lvdecode.latent import vae
 from lvdecode.tasks import latent
 from lvdecode.tasks import objective as objective_lib
+from lvdecode.tasks import semi_supervised as semi_lib
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
@@ -19,8 +21,9 @@ from lvdecode.training import schedules
 from lvdecode.training import settings as training_settings
 
 _SENTENCES = 5  # of a story
-# Figures of the validation split of which less is better.
-BEST_METRICS = ('negative_elbo', 'nll')
+# Figures of the validation split of which less is better, the last of a run
+# with semi_supervised.labels.
+BEST_METRICS = ('negative_elbo', 'nll', 'error')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,7 @@ class Settings:
   pretrained: PretrainedSettings
   model: sizes.ModelSettings
   objective: objective_lib.ObjectiveSettings
+  semi_supervised: semi_lib.SemiSupervisedSettings
   optimizer: optimizer.OptimizerSettings
   training: training_settings.TrainingSettings
   evaluation: EvaluationSettings
@@ -99,6 +103,7 @@ class Settings:
     self._check_condition()
     self._check_remedies()
     self._check_stages()
+    self._check_semi_supervised()
     self._check_model_axis()
 
   def _check_model_axis(self):
@@ -241,6 +246,64 @@ class Settings:
         'training.micro_batch 0 or at least 2'
       )
 
+  def _check_semi_supervised(self):
+    """A run with labels has a model for them, and asks for nothing else."""
+    best = self.training.best_metric
+    if not self.semi_supervised.labels:
+      if self.data.label_share != 1.0:
+        raise errors.UserError(
+          f'data.label_share = {self.data.label_share}: without '
+          'semi_supervised.labels nothing learns from them, make it 1'
+        )
+      if best == 'error':
+        raise errors.UserError(
+          "training.best_metric = 'error': only a run with "
+          'semi_supervised.labels has one'
+        )
+      return
+    if best == 'nll' or (
+      best == 'negative_elbo' and not self.semi_supervised.generative
+    ):
+      raise errors.UserError(
+        f'training.best_metric = {best!r}: with semi_supervised.labels it is '
+        "'error', or 'negative_elbo' where semi_supervised.generative is not 0"
+      )
+    model, objective = self.model, self.objective
+    errors.one_of(
+      'model.encoder.kind (with semi_supervised.labels)',
+      model.encoder.kind,
+      labelled.ENCODERS,
+    )
+    if self.tokenizer.kind != 'word':
+      raise errors.UserError(
+        f'tokenizer.kind = {self.tokenizer.kind!r}: with semi_supervised.labels '
+        "it is 'word', by which an aspect is found in its text"
+      )
+    if not model.injection.points:
+      raise errors.UserError(
+        'semi_supervised.labels need a latent: model.injection.points is empty'
+      )
+    for key, value, off in (
+      ('model.condition.routes', model.condition.routes, ()),
+      ('model.prior.kind', model.prior.kind, 'standard'),
+      ('model.posterior.batch_norm', model.posterior.batch_norm, 0.0),
+      ('model.adapters.rank', model.adapters.rank, 0),
+      ('objective.rate.kind', objective.rate.kind, 'none'),
+      ('objective.estimator', objective.estimator, 'elbo'),
+      ('objective.samples', objective.samples, 1),
+      ('objective.pretraining_steps', objective.pretraining_steps, 0),
+      ('objective.autoencode_every', objective.autoencode_every, 0),
+      ('objective.mmd.weight', objective.mmd.weight, 0.0),
+      ('objective.bag_of_words', objective.bag_of_words, 0.0),
+      ('objective.latent_dropout', objective.latent_dropout, 0.0),
+      ('training.encoder_updates', self.training.encoder_updates, 1),
+    ):
+      if value != off:
+        raise errors.UserError(
+          f'{key} = {value!r}: a run with semi_supervised.labels has none, '
+          f'make it {off!r}'
+        )
+
 
 def from_dict(tree: Mapping[str, Any]) -> Settings:
   """Settings from nested dictionaries; every key must be known and given."""
@@ -286,8 +349,17 @@ def build_task(
 ) -> latent.LatentTask:
   """The task of a run, for the vocabularies of its tokenizers."""
   read_by = encoder_tokenizer or tokenizer
-  model = vae.VAE(settings.model, tokenizer.vocab_size, read_by.vocab_size)
+  shape = settings.model, tokenizer.vocab_size, read_by.vocab_size
   hidden = tokenizer.pad if tokenizer.unk is None else tokenizer.unk
+  labels = settings.semi_supervised.labels
+  if labels:
+    return semi_lib.SemiSupervisedTask(
+      labelled.LabelledVAE(*shape, len(labels)),
+      settings.objective,
+      hidden,
+      settings.semi_supervised,
+    )
+  model = vae.VAE(*shape)
   return latent.LatentTask(model, settings.objective, hidden)
 
 

@@ -32,6 +32,13 @@ def given(config, folder):
       path = folder / 'stories.jsonl'
       stories = [[f'{text} .', 'it', 'goes', 'on .', 'end .'] for text in texts]
       lines = [json.dumps({'sentences': story}) for story in stories]
+    names = tree['semi_supervised']['labels']
+    if names:  # and none for some
+      some = (*names, '')
+      lines = [
+        f'{some[n % len(some)]}\ttext {n}\t{text}'
+        for n, text in enumerate(texts)
+      ]
     path.write_text('\n'.join(lines))
     tree['data']['path'] = str(path)
   return tree

@@ -88,6 +88,12 @@ PROMPTS = (
 )
 
 
+JUDGE = (
+  ('semi_supervised.labels', ('bad', 'good')),
+  ('objective.free_bits.kind', 'none'),
+)
+
+
 @pytest.mark.parametrize(
   ('spoil', 'words'),
   [
@@ -211,6 +217,33 @@ PROMPTS = (
     (
       changes(('training.parallel', 'fsdp'), ('training.model_axis', 4)),
       ['training.model_axis = 4', 'model.decoder.heads = 2'],
+    ),
+    (change('data.label_share', 0.5), ['label_share = 0.5', 'make it 1']),
+    (change('data.label_share', 0.0), ['label_share is 0.0', 'at most 1']),
+    (change('training.best_metric', 'error'), ["'error'", 'labels has one']),
+    (
+      changes(*JUDGE, ('training.best_metric', 'nll')),
+      ["best_metric = 'nll'", "it is 'error'"],
+    ),
+    (
+      changes(*JUDGE, ('semi_supervised.generative', 0.0)),
+      ["best_metric = 'negative_elbo'", 'generative is not 0'],
+    ),
+    (
+      changes(*JUDGE, ('model.encoder.kind', 'decoder')),
+      ['model.encoder.kind', 'shared_embeddings'],
+    ),
+    (
+      changes(*JUDGE, ('tokenizer.kind', 'bpe')),
+      ["tokenizer.kind = 'bpe'", "it is 'word'"],
+    ),
+    (
+      changes(*JUDGE, ('model.injection.points', ())),
+      ['semi_supervised.labels', 'injection.points is empty'],
+    ),
+    (
+      changes(*JUDGE, ('objective.samples', 2)),
+      ['objective.samples = 2', 'make it 1'],
     ),
   ],
 )

@@ -41,7 +41,8 @@ class Classification:
 
   Attributes:
     texts: N, of known label.
-    samples: K of the bound.
+    samples: K of the bound; 0 for a run's own classifier, whose -log p(c | y)
+      needs none.
     accuracy: share of the texts whose label was found.
     error: its standard error over texts.
     macro_f1: mean of F1 over the labels that the texts have.
@@ -125,7 +126,8 @@ def to_table(found: Classification, title: str) -> rich_table.Table:
       f'{found.texts:,} texts: accuracy {100 * found.accuracy:.1f} ± '
       f'{100 * found.error:.1f} % (the most frequent label: '
       f'{100 * found.majority:.1f} %), macro-F1 {100 * found.macro_f1:.1f} %, '
-      f'{found.nats:.3f} nats a label; by {found.samples} samples.'
+      f'{found.nats:.3f} nats a label'
+      + (f'; by {found.samples} samples.' if found.samples else '.')
     ),
   )
   for name in ('label', 'texts', 'precision', 'recall', 'F1'):

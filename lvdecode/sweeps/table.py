@@ -1,6 +1,6 @@
 """What the points of a sweep came to: one row a run, one a group of seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
 import io
@@ -25,7 +25,10 @@ FIGURES = (
   ('shuffled_gap', 'shuffled z'),
   ('mutual_information', 'MI'),
   ('active_units', 'active units'),
+  ('accuracy', 'accuracy'),
+  ('macro_f1', 'macro-F1'),
 )
+_SHARES = ('accuracy', 'macro_f1')  # shown in per cent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,8 @@ class Row:
   Attributes:
     point: the run.
     status: 'done', 'failed' or 'open'.
-    figures: of its evaluation, nats per sequence; empty unless done.
+    figures: of its evaluation, nats per sequence, or of a classifier, shares
+      in per cent; empty unless done.
     error: why it failed, one line.
   """
 
@@ -166,13 +170,22 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
   keys, found = groups(rows)
   done = sum(row.status == 'done' for row in rows)
   texts = sorted({int(row.figures['texts']) for row in rows if row.figures})
-  head = [*points_lib.short_names(keys), 'runs', *(h for _, h in FIGURES)]
+  shown = [(n, h) for n, h in FIGURES if any(n in g.mean for g in found)]
+  shown = shown or list(FIGURES)
+  head = [*points_lib.short_names(keys), 'runs', *(h for _, h in shown)]
+  units = (
+    f'nats per sequence, active units apart; IW-NLL with K = {samples}; '
+    '"shuffled z" is what the NLL gains when a text is told another text\'s z; '
+    'MI as estimated from the aggregated posterior'
+  )
+  if all(name in _SHARES for name, _ in shown):
+    units = (
+      'per cent of the texts with a label; macro-F1 counts each label once'
+    )
   lines = [
     f'{done} of {len(rows)} runs. {split} split, '
-    f'{" or ".join(map(str, texts)) or "no"} texts; nats per sequence, active '
-    f'units apart; IW-NLL with K = {samples}; "shuffled z" is what the NLL '
-    "gains when a text is told another text's z; MI as estimated from the "
-    'aggregated posterior; mean ± standard deviation over the seeds.',
+    f'{" or ".join(map(str, texts)) or "no"} texts; {units}; mean ± standard '
+    'deviation over the seeds.',
     '',
     _line(head),
     _line(['---'] * len(keys) + ['---:'] * (len(head) - len(keys))),
@@ -180,7 +193,7 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
   for group in found:
     cells = [points_lib.describe(value) for value in group.values]
     cells.append(str(group.runs))
-    cells += [_cell(group, name) for name, _ in FIGURES]
+    cells += [_cell(group, name) for name, _ in shown]
     lines.append(_line(cells))
   for row in rows:
     if row.status == 'failed':
@@ -199,11 +212,12 @@ def _figures(path: pathlib.Path, samples: int, texts: int) -> dict[str, float]:
       f'{path} cannot be read: {error}; remove it to evaluate anew'
     ) from error
   found = written.get('figures')
-  if found is None:  # only other sections were measured
+  if written['provenance'].get('asked_texts') != texts:
     return {}
+  if found is None:  # a classifier's, or only other sections were measured
+    return _shares(written.get('classification'))
   wanted = 1 if not found['latent_size'] else samples
-  asked = written['provenance']['asked_texts']
-  if found['samples'] != wanted or asked != texts:
+  if found['samples'] != wanted:
     return {}
   figures = {
     name: value
@@ -214,6 +228,14 @@ def _figures(path: pathlib.Path, samples: int, texts: int) -> dict[str, float]:
     gap = figures['shuffled_nll'] - figures['reconstruction_nll']
     figures['shuffled_gap'] = gap
   return figures
+
+
+def _shares(found: Mapping[str, Any] | None) -> dict[str, float]:
+  """Of a classifier's evaluation, which takes no samples."""
+  if found is None or found['samples']:
+    return {}
+  figures = {name: 100.0 * found[name] for name in _SHARES}
+  return figures | {'texts': found['texts']}
 
 
 def _cell(group: Group, name: str) -> str:

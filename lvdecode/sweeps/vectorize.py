@@ -57,6 +57,8 @@ def check(settings: Sequence[settings_lib.Settings]) -> None:
       ('training.encoder_updates', one.training.encoder_updates, 1),
       ('objective.pretraining_steps', one.objective.pretraining_steps, 0),
       ('optimizer.stages', one.optimizer.stages, ()),
+      # Which labels are kept, and so the batches' shapes, depend on the seed.
+      ('semi_supervised.labels', one.semi_supervised.labels, ()),
     ):
       if value != off:
         raise errors.UserError(

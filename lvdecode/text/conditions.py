@@ -14,6 +14,8 @@ from lvdecode.text import tokenizers
 
 # Stands for the sentence that is asked for.
 BLANK = '<blank>'
+# Given where there is nothing to give: an aspect of a whole sentence.
+NONE = '<none>'
 STORIES = ('', 'missing', 'ending', 'prompt')
 _LABEL = re.compile(r'<label:(.*)>', re.DOTALL)
 _SENTENCE_END = re.compile(r'(?<=[.!?])\s+')

@@ -34,8 +34,13 @@ class DataSettings:
   condition_field: str
   story: str  # of conditions.STORIES: how sentences become (condition, text)
   limit: int  # most examples per split, spread over it evenly; 0: all
+  label_share: float  # of the training split's labels that are kept
 
   def __post_init__(self):
+    if not 0.0 < self.label_share <= 1.0:
+      raise errors.UserError(
+        f'data.label_share is {self.label_share}: give more than 0, at most 1'
+      )
     catalogue = self.source.removeprefix(_CATALOGUE)
     if self.source not in ('embedded', 'files', 'ptb') and (
       catalogue in ('', self.source)
@@ -178,6 +183,8 @@ def markers(settings: DataSettings, texts: Texts) -> tuple[str, ...]:
   """The special tokens that stand for parts of the conditions."""
   if settings.labels_given:
     return tuple(map(conditions.label_token, labels.names(texts.labels)))
+  if settings.condition_field and (conditions.NONE,) in (texts.given or ()):
+    return (conditions.NONE,)
   return (conditions.BLANK,) if settings.story == 'missing' else ()
 
 

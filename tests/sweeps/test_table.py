@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import statistics
 
@@ -135,6 +136,38 @@ def test_figures_of_other_texts_do_not_count(tmp_path):
     table.read(tmp_path, point, 'test', 5, texts).status for texts in (9, 0, 8)
   ]
   assert statuses == ['done', 'open', 'open']
+
+
+def classified(folder, point, accuracy, samples=0):
+  """What an evaluation of a classifier leaves, in the place of the figures."""
+  swept.evaluated(folder, point)
+  path = folder / point.name / 'evaluation' / 'test.json'
+  judged = {'accuracy': accuracy, 'macro_f1': 0.5, 'texts': 7, 'nats': 0.1}
+  path.write_text(
+    json.dumps(
+      {
+        'classification': judged | {'samples': samples},
+        'provenance': {'asked_texts': swept.TEXTS},
+      }
+    )
+  )
+
+
+def test_classifiers_have_columns_of_their_own(tmp_path):
+  point, other, *_ = swept.all_points()  # two seeds
+  classified(tmp_path, point, 0.75)
+  classified(tmp_path, other, 0.77)
+  text = table.to_markdown(swept.rows(tmp_path, [point, other]), 'test', 5)
+  assert '| runs | accuracy | macro-F1 |\n' in text
+  assert '| 2 | 76.00 ± 1.41 | 50.00 ± 0.00 |' in text
+  assert 'test split, 7 texts; per cent' in text
+  assert 'nats' not in text
+
+
+def test_labels_by_bayes_rule_are_not_a_classifiers(tmp_path):
+  point = swept.all_points()[0]
+  classified(tmp_path, point, 0.75, samples=10)
+  assert table.read(tmp_path, point, 'test', 5, swept.TEXTS).status == 'open'
 
 
 def test_a_point_that_was_not_trained_to_its_end_is_open(tmp_path):

@@ -115,6 +115,7 @@ def test_differences_restore_the_points():
     {'training.encoder_updates': 2},
     {'objective.pretraining_steps': 5},
     {'optimizer.stages': ((5, (('.*', 1.0),)),)},
+    {'semi_supervised.labels': ('bad', 'good')},
   ],
 )
 def test_what_needs_other_programs_is_refused(overrides):

@@ -28,6 +28,7 @@ def _data(**changes) -> sources.DataSettings:
     'condition_field': '',
     'story': '',
     'limit': 0,
+    'label_share': 1.0,
   }
   return sources.DataSettings(**(values | changes))
 
@@ -123,7 +124,20 @@ def test_a_tsv_may_have_three_columns(tmp_path):
     assert given == f'aspect {number}'
     assert label == 'good' * (number % 2)
   assert labels.names(texts.labels) == ('good',)
+  assert sources.markers(settings, texts) == ()
   assert set(labels.numbers(texts.labels, ('good',))) == {0, -1}
+
+
+def test_where_nothing_is_given_a_marker_stands(tmp_path):
+  lines = [f'good\tw{n}\tw{n} <none> w1' for n in range(40)]
+  lines += [f'\t<none>\tw{n} w1' for n in range(40)]
+  settings = _write(tmp_path, 'a.tsv', lines, condition_field='condition')
+  texts = _read(settings, tmp_path)
+  markers = sources.markers(settings, texts)
+  assert markers == ('<none>',)
+  tokenizer = _trained(sources.written(texts, markers), markers)
+  (ids,) = tokenizer.encode(['w1 <none>'])
+  assert tokenizer.markers['<none>'] not in ids  # no text has it
 
 
 def _labelled(tmp_path):

@@ -30,6 +30,7 @@ def _settings(**changes) -> sources.DataSettings:
     'condition_field': '',
     'story': '',
     'limit': 0,
+    'label_share': 1.0,
   }
   return sources.DataSettings(**(values | changes))
 
