@@ -265,6 +265,22 @@ class VAE(nn.Module):
       self.decoder.head(injected), hidden, targets, max_bytes
     )
 
+  def summed_nll(
+    self,
+    tokens: Int[Array, 'B T'],
+    targets: Int[Array, 'B T'],
+    weights: Float[Array, 'B T'],
+    z: Float[Array, 'B Z'],
+    max_bytes: int,
+    deterministic: bool = True,
+  ) -> vocabulary.Summed:
+    """The terms of `token_nll` and their weighted sum, for its gradient."""
+    injected = self.inject(z)
+    hidden = self.decoder(tokens, injected, deterministic)
+    return vocabulary.summed_nll(
+      self.decoder.head(injected), hidden, targets, weights, max_bytes
+    )
+
   def __call__(
     self, tokens: Int[Array, 'B T'], visible: Bool[Array, 'B T']
   ) -> Float[Array, 'B T V']:

@@ -13,6 +13,8 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from lvdecode.nn import kernels
+
 INIT_STD = 0.02  # GPT-2's standard deviation of every weight matrix.
 
 
@@ -123,12 +125,16 @@ class SelfAttention(nn.Module):
   def setup(self):
     normal = nn.initializers.normal
     self.c_attn = nn.Dense(
-      3 * self.width, dtype=self.dtype, kernel_init=normal(INIT_STD)
+      3 * self.width,
+      dtype=self.dtype,
+      kernel_init=normal(INIT_STD),
+      dot_general=kernels.flat_dot,
     )
     self.c_proj = nn.Dense(
       self.width,
       dtype=self.dtype,
       kernel_init=normal(INIT_STD / (2 * self.layers) ** 0.5),
+      dot_general=kernels.flat_dot,
     )
 
   def __call__(

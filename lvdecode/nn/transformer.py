@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
+from lvdecode.nn import kernels
 
 # GPT-2's gelu is the tanh form, BERT's the exact one.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -36,6 +37,7 @@ class MLP(nn.Module):
       self.inner,
       dtype=self.dtype,
       kernel_init=normal(std),
+      dot_general=kernels.flat_dot,
       name='c_fc',
     )(x)
     x = ACTIVATIONS[self.activation](x)
@@ -43,6 +45,7 @@ class MLP(nn.Module):
       self.width,
       dtype=self.dtype,
       kernel_init=normal(std / (2 * self.layers) ** 0.5),
+      dot_general=kernels.flat_dot,
       name='c_proj',
     )(x)
 
