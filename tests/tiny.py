@@ -105,6 +105,9 @@ def model_settings(
   posterior=None,
   adapters=None,
   dtype='float32',
+  attention='auto',
+  scan_layers=False,
+  remat='none',
   **changes,
 ):
   return vae.ModelSettings(
@@ -114,6 +117,9 @@ def model_settings(
     posterior=posterior or posterior_settings(),
     injection=injection_settings(points, **changes),
     latent_size=LATENT,
+    attention=attention,
+    scan_layers=scan_layers,
+    remat=remat,
     dtype=dtype,
   )
 

@@ -11,9 +11,10 @@ from lvdecode.latent import adapters
 from lvdecode.latent import gaussian
 from lvdecode.latent import injection as injections
 from lvdecode.latent import posterior
-from lvdecode.nn import attention
 from lvdecode.nn import bert
 from lvdecode.nn import gpt
+from lvdecode.nn import kernels
+from lvdecode.nn import layers as layers_lib
 from lvdecode.nn import transformer
 from lvdecode.nn import vocabulary
 
@@ -98,6 +99,9 @@ class ModelSettings:
     adapters: changes of low rank, whose parameters are beside the network's:
       `VAE` is given them merged.
     latent_size: Z.
+    attention: 'auto', 'xla', or 'cudnn': fused, on GPUs in bfloat16.
+    scan_layers: compiles one layer for all: see nn/layers.py.
+    remat: what of a layer the backward pass computes again.
     dtype: of the computation, 'float32' or 'bfloat16'; parameters, softmax
       and losses are float32 always.
   """
@@ -108,7 +112,15 @@ class ModelSettings:
   posterior: posterior.PosteriorSettings
   injection: injections.InjectionSettings
   latent_size: int
+  attention: str
+  scan_layers: bool
+  remat: str
   dtype: str
+
+  @property
+  def execution(self) -> layers_lib.Execution:
+    """How stacks of layers are run."""
+    return layers_lib.Execution(self.attention, self.scan_layers, self.remat)
 
   @property
   def reads_apart(self) -> bool:
@@ -124,6 +136,14 @@ class ModelSettings:
         f'for each of the {self.latent_size} dimensions of model.latent_size'
       )
     errors.one_of('model.dtype', self.dtype, ('float32', 'bfloat16'))
+    errors.one_of('model.attention', self.attention, kernels.ATTENTION)
+    errors.one_of('model.remat', self.remat, tuple(layers_lib.REMAT))
+    width = self.decoder.width // self.decoder.heads
+    obstacle = kernels.fused_obstacle('gpu', jnp.dtype(self.dtype), width)
+    if self.attention == 'cudnn' and obstacle:
+      raise errors.UserError(
+        f"model.attention = 'cudnn': {obstacle}; 'auto' takes it where it can"
+      )
     if (
       self.encoder.kind == 'shared_embeddings'
       and self.encoder.width != self.decoder.width
@@ -167,6 +187,7 @@ class VAE(nn.Module):
       activation=sizes.activation,
       epsilon=sizes.epsilon,
       dtype=dtype,
+      execution=settings.execution,
     )
     if not settings.injection.points:
       return
@@ -201,7 +222,9 @@ class VAE(nn.Module):
     )
     if sizes.kind == 'bert':  # every text is of the first type
       return bert.BERT(types=1, pools=False, **chosen)
-    return gpt.GPT(vocab_multiple=1, **chosen)  # it has no head to divide
+    return gpt.GPT(  # it has no head to divide
+      vocab_multiple=1, execution=self.settings.execution, **chosen
+    )
 
   def part(self, path: str) -> str:
     """Whose the parameter is: 'encoder', 'decoder', or 'both' for shared."""
@@ -231,7 +254,8 @@ class VAE(nn.Module):
     """
     if not self.latent_size:
       return gaussian.standard((tokens.shape[0], 0))
-    mask = attention.padding(visible)
+    # Texts end before their padding: see `text.pipeline`.
+    mask = kernels.RightPadded(jnp.sum(visible, axis=1, dtype=jnp.int32))
     kind = self.settings.encoder.kind
     blocks = self.decoder if kind == 'decoder' else self.encoder
     embed = self.encoder if kind in ('own', 'bert') else self.decoder

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
+from lvdecode.nn import kernels
 from lvdecode.nn import transformer
 
 
@@ -17,7 +18,7 @@ class Block(transformer.Block):
   def __call__(
     self,
     h: Float[Array, 'B T D'],
-    mask: Bool[Array, 'b 1 t T'],
+    mask: kernels.Mask,
     memory: attention.Memory | None = None,
     deterministic: bool = True,
   ) -> Float[Array, 'B T D']:
@@ -101,7 +102,7 @@ class BERT(nn.Module):
   def blocks(
     self,
     h: Float[Array, 'B T D'],
-    mask: Bool[Array, 'b 1 t T'],
+    mask: kernels.Mask,
     deterministic: bool = True,
   ) -> Float[Array, 'B T D']:
     """All blocks, from embeddings, under any mask."""

@@ -6,7 +6,7 @@ import functools
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from lvdecode.nn import attention
 from lvdecode.nn import kernels
@@ -61,11 +61,12 @@ class Block(nn.Module):
   activation: str
   epsilon: float
   dtype: jnp.dtype
+  kernel: str = 'auto'  # of kernels.ATTENTION
 
   def setup(self):
     self.ln_1 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
     self.attn = attention.SelfAttention(
-      self.heads, self.width, self.layers, self.dtype
+      self.heads, self.width, self.layers, self.dtype, self.kernel
     )
     self.ln_2 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
     self.mlp = MLP(
@@ -76,7 +77,7 @@ class Block(nn.Module):
   def __call__(
     self,
     h: Float[Array, 'B T D'],
-    mask: Bool[Array, 'b 1 t T'],
+    mask: kernels.Mask,
     memory: attention.Memory | None = None,
     deterministic: bool = True,
   ) -> Float[Array, 'B T D']:
