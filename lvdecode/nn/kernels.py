@@ -1,6 +1,6 @@
 """Matrix products and attention in the form that each machine is fast at."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 from jax import lax
@@ -88,7 +88,7 @@ def fused(
   k: Float[Array, 'B S H K'],
   v: Float[Array, 'B S H K'],
   mask: Causal | RightPadded,
-  implementation: str,
+  implementation: Literal['xla', 'cudnn'],
 ) -> Float[Array, 'B T H K']:
   """The same by what fused kernels know: a causal flag, and lengths of keys.
 

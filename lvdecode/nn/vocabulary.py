@@ -62,7 +62,7 @@ def token_nll(
   position of the whole batch is the least.
   """
   chunks = _Chunks.of(head, targets, max_bytes)
-  if chunks.count == 1:
+  if chunks.parts == 1:
     return _nll(head, hidden, targets)
 
   @jax.checkpoint
@@ -140,6 +140,8 @@ def _summed_forward(words, max_bytes, head, hidden, targets, weights):
 def _summed_backward(words, max_bytes, gradients, cotangents):
   del words, max_bytes
   factor = cotangents[0]
+  if isinstance(factor, jax.custom_derivatives.SymbolicZero):
+    return None, None, None, None
   head, hidden = jax.tree.map(
     lambda grad: (grad * factor).astype(grad.dtype), gradients
   )
@@ -216,12 +218,12 @@ class _Chunks(NamedTuple):
   """Positions cut into equal parts, of which the last is filled up.
 
   Attributes:
-    count: of parts.
+    parts: how many.
     positions: of one.
     length: of all that is real.
   """
 
-  count: int
+  parts: int
   positions: int
   length: int
 
@@ -234,10 +236,10 @@ class _Chunks(NamedTuple):
     return cls(-(-length // positions), positions, length)
 
   def split(self, x):
-    """[B, T, ...] -> [count, B, positions, ...]."""
-    room = (0, self.count * self.positions - self.length)
+    """[B, T, ...] -> [parts, B, positions, ...]."""
+    room = (0, self.parts * self.positions - self.length)
     x = jnp.pad(x, ((0, 0), room) + ((0, 0),) * (x.ndim - 2))
-    x = x.reshape(x.shape[0], self.count, self.positions, *x.shape[2:])
+    x = x.reshape(x.shape[0], self.parts, self.positions, *x.shape[2:])
     return jnp.moveaxis(x, 1, 0)
 
   def join(self, x):
