@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import figure as mpl_figure
+from matplotlib import ticker
 
 from lvdecode.report import style
 
@@ -71,7 +72,9 @@ def _bars(axes, bars: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
   style.quiet(axes, 'speed beside another', 'times as fast', '')
   places = range(len(bars), 0, -1)
   for place, (_, ratio) in zip(places, bars, strict=True):
-    axes.barh(place, ratio['value'], color=style.COLOURS[0], height=0.6)
+    axes.barh(
+      place, ratio['value'] - 1, left=1, color=style.COLOURS[0], height=0.6
+    )
     axes.plot(
       ratio['rounds'],
       [place] * len(ratio['rounds']),
@@ -83,6 +86,8 @@ def _bars(axes, bars: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
       axes.plot(ratio['target'], place, 'D', color=style.COLOURS[1])
   axes.set_yticks(list(places), labels=[name for name, _ in bars])
   axes.axvline(1.0, color=style.INK, linewidth=0.8)
+  axes.set_xscale('log', base=2)
+  axes.xaxis.set_major_formatter(ticker.FormatStrFormatter('%g'))
   axes.margins(x=0.1)
 
 
@@ -102,4 +107,6 @@ def _lines(axes, scalings: Sequence[Mapping[str, Any]]) -> None:
     )
   axes.set_xscale('log', base=2)
   axes.set_yscale('log', base=2)
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.set_major_formatter(ticker.FormatStrFormatter('%g'))
   axes.legend(frameon=False, fontsize=8)
