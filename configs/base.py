@@ -27,6 +27,12 @@ def get_config(arg: str = '') -> Config:
   c.data.path = ''  # files: a .txt/.tsv/.jsonl, or a folder of train.tsv, …
   c.data.text_field = 'text'  # of .jsonl and tfds
   c.data.label_field = ''  # '' for no label
+  # What is given with a text, for a model of p(text | condition): a field of
+  # .jsonl and tfds; of .tsv 'label', or 'condition' (label, condition, text).
+  c.data.condition_field = ''  # '' for none
+  # .jsonl lists of sentences as (condition, text): 'missing' (any sentence,
+  # given the others), 'ending' (the last), 'prompt' (all but the first).
+  c.data.story = ''
   c.data.limit = 0  # most texts a split; 0 for all
 
   c.tokenizer = Config()
@@ -43,6 +49,7 @@ def get_config(arg: str = '') -> Config:
   c.pipeline.overlong = 'truncate'  # or 'drop'; both are counted
   # For an encoder with a tokenizer of its own: longer texts are cut for it.
   c.pipeline.encoder_length = 32
+  c.pipeline.condition_length = 32  # static, for data with a condition
   c.pipeline.workers = 0  # processes that assemble batches; 0: a thread
 
   # Weights to begin with; their sizes and tokenizer take the place of those
@@ -98,6 +105,20 @@ def get_config(arg: str = '') -> Config:
   c.model.posterior.batch_norm_decay = 0.9  # of what evaluation divides by
   # Nats per sequence below which no text's KL can fall (delta-VAE); 0: off.
   c.model.posterior.min_rate = 0.0
+  c.model.prior = Config()
+  c.model.prior.kind = 'standard'  # N(0, I); 'learned': p(z | condition)
+  # Whether the condition is read for it by the posterior's encoder, or by one
+  # of its own (of the encoder's sizes, below likewise).
+  c.model.prior.share = True
+  c.model.condition = Config()  # for data with one
+  # How it reaches the decoder besides through z: any of 'prefix' (its tokens in
+  # front), 'memory' (a slot a token), 'cross' (a sub-layer a block).
+  c.model.condition.routes = ()
+  # Embeddings that tell its parts apart, and it from the text: 5 for stories
+  # of five sentences; 0: none.
+  c.model.condition.segments = 0
+  c.model.condition.share = True  # memory, cross: the posterior's encoder
+  c.model.condition.init = 'normal'  # 'zero': cross is silent at first
   c.model.injection = Config()
   # Any of 'input', 'memory', 'softmax', 'fuse'; () is a plain GPT.
   c.model.injection.points = ('input', 'memory')
@@ -150,6 +171,9 @@ def get_config(arg: str = '') -> Config:
   # Steps of an auto-encoder (no KL) before beta's schedule and a fresh decoder
   # begin (Li 2019); 0: off.
   c.objective.pretraining_steps = 0
+  # One step of so many has no KL: an auto-encoder's and a VAE's objective by
+  # turns (Fang 2021: 2); 0: off.
+  c.objective.autoencode_every = 0
   c.objective.mmd = Config()
   c.objective.mmd.weight = 0.0  # nats per MMD^2 of q(z) to p(z); 0: off
   c.objective.mmd.kernel = 'inverse_multiquadric'  # (WAE); 'gaussian'
@@ -183,11 +207,21 @@ def get_config(arg: str = '') -> Config:
   c.training = Config()
   c.training.steps = 2_000
   c.training.accumulate = 1  # micro-batches a step
+  # Most examples a device works on at once, whatever devices there are: fewer
+  # devices take more micro-batches for the same batch. 0: as accumulate says.
+  c.training.micro_batch = 0
   c.training.ema = 0.0  # decay of averaged parameters; 0: none
   # Encoder updates for each of the decoder, until the validation split's
   # mutual information stops rising (He 2019); 1: off.
   c.training.encoder_updates = 1
-  c.training.parallel = 'pmap'  # all local devices; 'jit': one
+  # 'pmap' (each device its part of a batch), 'mesh' (the same, divided by the
+  # compiler), 'fsdp' (parameters and moments divided, too), 'jit' (one device).
+  # All devices of all processes take part: docs/tpu.md.
+  c.training.parallel = 'pmap'
+  c.training.model_axis = 1  # fsdp: devices that share heads, MLPs, vocabulary
+  # fsdp: (pattern of the whole parameter path, axes), e.g. ('.*wpe/embedding',
+  # ('', 'data')): an axis or '' for each dimension. Else split by shape.
+  c.training.sharding = ()
   c.training.log_every = 20
   c.training.evaluate_every = 500
   c.training.checkpoint_every = 500

@@ -9,6 +9,7 @@ PyTorch and transformers (pip install '.[peer]') they run the same beside.
 
 import json
 import pathlib
+import sys
 
 from absl import flags
 from ml_collections import config_dict
@@ -54,7 +55,8 @@ def main(kind: str) -> None:
     errors.one_of('--size', name, tuple(_SIZES))
   missing = peer.missing() if _PEER.value else ''
   if missing:
-    print(missing)
+    # Not among numbers that another program reads.
+    print(missing, file=sys.stderr if _JSON.value == '-' else sys.stdout)
   sections = []
   for name in _SIZE.value or ['quick']:
     sections += _measured(kind, _plan(name, torch=_PEER.value and not missing))

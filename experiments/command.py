@@ -8,6 +8,7 @@ import pathlib
 import signal
 import sys
 import time
+import traceback
 from typing import Any
 
 from absl import app
@@ -19,6 +20,7 @@ from rich import progress as rich_progress
 
 from lvdecode import errors
 from lvdecode.training import compilation
+from lvdecode.training import hosts
 
 _WORKDIR = flags.DEFINE_multi_string('workdir', None, 'Folder of the run.')
 STEP = flags.DEFINE_integer(
@@ -32,6 +34,25 @@ SEED = flags.DEFINE_integer(
   upper_bound=2**32 - 2,
 )
 
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', '', 'Of many processes: HOST:PORT of process 0.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Of many processes: which this is, from 0.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'Of many processes: how many there are.'
+)
+_JOIN_SECONDS = flags.DEFINE_integer(
+  'join_seconds', 300, 'How long processes wait for each other.', lower_bound=1
+)
+_HEARTBEAT_SECONDS = flags.DEFINE_integer(
+  'heartbeat_seconds',
+  100,
+  'A process not heard of for so long is dead, and all end.',
+  lower_bound=1,
+)
+
 _PATIENCE = 10.0  # seconds
 
 
@@ -43,6 +64,12 @@ def workdirs() -> list[pathlib.Path]:
   """The folders that --workdir names, one or more, in their order."""
   if not _WORKDIR.value or not all(_WORKDIR.value):
     raise errors.UserError('--workdir is missing: give the folder of a run')
+  for name in _WORKDIR.value:
+    if '://' in name:
+      raise errors.UserError(
+        f'--workdir={name} is a URL, and a run needs a folder: mount the bucket '
+        'and give where it is mounted'
+      )
   return [pathlib.Path(name).expanduser() for name in _WORKDIR.value]
 
 
@@ -165,10 +192,37 @@ def _guarded(main):
   try:
     main()
   except errors.UserError as error:
-    fail(error)
+    _say(error)
+    hosts.leave(2)
+  except Exception:
+    if hosts.count() == 1:
+      raise
+    traceback.print_exc()
+    hosts.leave(1)  # a mere exit would wait for processes that wait for it
 
 
 def fail(message: Exception | str) -> None:
   """Prints one line and exits with code 2."""
-  print(f'error: {" ".join(str(message).split())}', file=sys.stderr)
+  _say(message)
   sys.exit(2)
+
+
+def _say(message: Exception | str) -> None:
+  line = f'error: {" ".join(str(message).split())}'
+  print(line, file=sys.stderr, flush=True)
+
+
+def join_others() -> None:
+  """Makes this one of many processes, if flags or the environment say so.
+
+  Process 0 then speaks for all: the others warn only.
+  """
+  hosts.join(
+    _COORDINATOR.value,
+    _PROCESS_ID.value,
+    _NUM_PROCESSES.value,
+    join_seconds=_JOIN_SECONDS.value,
+    heartbeat_seconds=_HEARTBEAT_SECONDS.value,
+  )
+  if not hosts.first():
+    absl_logging.set_verbosity(absl_logging.WARNING)

@@ -41,8 +41,9 @@ _BATCH = flags.DEFINE_integer('batch_size', 128, 'Texts a batch.')
 _SECTIONS = flags.DEFINE_list(
   'sections',
   list(_HEADLINE),
-  'What is measured: likelihood, information, use, text, codes, probing, '
-  "attributes, disentanglement; or 'all' that apply.",
+  'What is measured: likelihood, information, use, text, completion, '
+  'classification, codes, probing, attributes, disentanglement; or '
+  "'all' that apply.",
 )
 _TEXTS = flags.DEFINE_integer(
   'texts', 0, 'So many texts, spread evenly over the split; 0 for all.'
@@ -196,7 +197,7 @@ def _split(model: restore.Model) -> tuple[sources.Texts, split_lib.Split]:
   data = sources.spread(
     sources.read(settings.data, _SPLIT.value, cache), _TEXTS.value
   )
-  corpus = model.tokenize(data.texts)
+  corpus = model.tokenize(data.texts, data.given, data.labels)
   # Texts that are dropped as too long are dropped from every figure.
   data = sources.take(data, corpus.rows)
   return data, split_lib.Split(

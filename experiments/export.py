@@ -25,6 +25,7 @@ from lvdecode.evaluation import provenance
 from lvdecode.pretrained import gpt2
 from lvdecode.pretrained import options
 from lvdecode.report import card
+from lvdecode.text import labels
 from lvdecode.training import tensors
 from lvdecode.training import workdir as workdir_lib
 
@@ -84,6 +85,9 @@ def _write_model(model: restore.Model, folder: pathlib.Path) -> None:
     model.workdir / workdir_lib.SETTINGS, folder / workdir_lib.SETTINGS
   )
   model.tokenizer.save(folder / restore.TOKENIZER)
+  if model.labels:
+    text = labels.text(model.labels)
+    workdir_lib.write_text(folder / labels.FILE, text)
   if model.encoder_tokenizer is not None:
     model.encoder_tokenizer.save(folder / restore.ENCODER_TOKENIZER)
   tensors.write(

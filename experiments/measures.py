@@ -9,8 +9,11 @@ from rich import table as rich_table
 
 from lvdecode import errors
 from lvdecode import restore
+from lvdecode import sampling
 from lvdecode.evaluation import attributes
+from lvdecode.evaluation import classification
 from lvdecode.evaluation import codes
+from lvdecode.evaluation import completion
 from lvdecode.evaluation import disentanglement
 from lvdecode.evaluation import information
 from lvdecode.evaluation import likelihood
@@ -18,6 +21,7 @@ from lvdecode.evaluation import probing
 from lvdecode.evaluation import quality
 from lvdecode.evaluation import split as split_lib
 from lvdecode.evaluation import use
+from lvdecode.text import labels
 from lvdecode.text import sources
 
 
@@ -68,24 +72,75 @@ class Section(NamedTuple):
 # would take long and change little.
 _DECODED = 1_000
 _LEARNED = 10_000
+_CLASSIFIED = 10  # samples of the bound for each label
 _LACKS = {
   'latent': 'the run has no latent: model.injection.points is empty',
   'attributes': 'the data have no labels: set data.label_field',
   'held out': 'it compares with what was learned from: give another --split',
   'factors': "only data.source 'embedded' has known factors",
+  'condition': 'the model is given nothing: set model.condition.routes or '
+  "model.prior.kind = 'learned', for data with data.condition_field or story",
+  'alone': 'texts are written from z alone, and this model is given something',
+  'label': "the label is not what is given: data.condition_field = 'label'",
 }
 
 
 def _quality(asked: Asked) -> quality.Quality:
-  texts = sources.spread(asked.data, _DECODED).texts
-  told = asked.model.latent_size > 0
+  data = sources.spread(asked.data, _DECODED)
+  model, seed = asked.model, asked.split.seed
+  copies = None
+  if _conditional(model):
+    samples = _completions(asked, data, restore.SAMPLE)
+    if model.latent_size:
+      copies = model.reconstruct(data.texts, given=data.given)
+  else:
+    samples = model.sample(len(data.texts), seed=seed)
+    if model.latent_size:
+      copies = model.reconstruct(data.texts)
   return quality.measure(
-    texts,
+    data.texts,
     training=asked.training().texts,
-    samples=asked.model.sample(len(texts), seed=asked.split.seed),
-    reconstructions=asked.model.reconstruct(texts) if told else None,
-    seed=asked.split.seed,
+    samples=samples,
+    reconstructions=copies,
+    seed=seed,
   )
+
+
+def _completions(
+  asked: Asked, data: sources.Texts, rules: sampling.Rules
+) -> list[str]:
+  """A text for each condition."""
+  assert data.given is not None
+  found = asked.model.complete(data.given, 1, rules, asked.split.seed)
+  return [texts[0] for texts in found]
+
+
+def _completion(asked: Asked) -> completion.Completion:
+  data = sources.spread(asked.data, _DECODED)
+  rules = {'likely words': restore.GREEDY, 'drawn words': restore.SAMPLE}
+  return completion.measure(
+    data.texts,
+    {name: _completions(asked, data, rules[name]) for name in rules},
+  )
+
+
+def _classification(asked: Asked) -> classification.Classification:
+  model, seed = asked.model, asked.split.seed
+  numbers = labels.numbers(asked.training().labels or (), model.labels)
+  counts = np.bincount(numbers, minlength=len(model.labels))
+  return classification.measure(
+    sources.spread(asked.data, _DECODED),
+    model.labels,
+    nll=lambda texts, label: model.nll(
+      texts, _CLASSIFIED, seed, [label] * len(texts)
+    ),
+    shares=counts / counts.sum(),
+    samples=_CLASSIFIED,
+  )
+
+
+def _conditional(model: restore.Model) -> bool:
+  return model.task.model.settings.conditional
 
 
 def _codes(asked: Asked) -> codes.Codes:
@@ -145,24 +200,33 @@ SECTIONS = {
     use.Use, lambda asked: use.measure(asked.split, asked.advance), use.to_table
   ),
   'text': Section(quality.Quality, _quality, quality.to_table, ('held out',)),
-  'codes': Section(codes.Codes, _codes, codes.to_table, ('latent',)),
+  'completion': Section(
+    completion.Completion, _completion, completion.to_table, ('condition',)
+  ),
+  'classification': Section(
+    classification.Classification,
+    _classification,
+    classification.to_table,
+    ('condition', 'label'),
+  ),
+  'codes': Section(codes.Codes, _codes, codes.to_table, ('latent', 'alone')),
   'probing': Section(
     probing.Probing,
     lambda asked: probing.measure(*_labelled(asked)),
     probing.to_table,
-    ('latent', 'attributes', 'held out'),
+    ('latent', 'alone', 'attributes', 'held out'),
   ),
   'attributes': Section(
     attributes.Attributes,
     _attributes,
     attributes.to_table,
-    ('latent', 'attributes', 'held out'),
+    ('latent', 'alone', 'attributes', 'held out'),
   ),
   'disentanglement': Section(
     disentanglement.Disentanglement,
     _disentanglement,
     disentanglement.to_table,
-    ('latent', 'factors'),
+    ('latent', 'alone', 'factors'),
   ),
 }
 
@@ -180,6 +244,9 @@ def applicable(
     'attributes': bool(data.labels or data.factors),
     'factors': bool(data.factors),
     'held out': split != 'train',
+    'condition': _conditional(model),
+    'alone': not _conditional(model),
+    'label': model.config.data.labels_given,
   }
   everything = 'all' in names
   found = []

@@ -5,6 +5,7 @@ python -m experiments.run --config=configs/quickstart.py --workdir=runs/a
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import functools
 import json
 import pathlib
 import sys
@@ -26,14 +27,19 @@ from lvdecode.evaluation import use
 from lvdecode.report import curves
 from lvdecode.sweeps import points
 from lvdecode.sweeps import vectorize
-from lvdecode.text import pipeline
+from lvdecode.text import batching
+from lvdecode.text import corpora
+from lvdecode.text import labels
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
+from lvdecode.training import hosts
 from lvdecode.training import loop
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
 from lvdecode.training import progress
+from lvdecode.training import spec as spec_lib
+from lvdecode.training import step as step_lib
 from lvdecode.training import together
 from lvdecode.training import workdir as workdir_lib
 
@@ -50,8 +56,15 @@ _TOGETHER = flags.DEFINE_string(
 )
 
 # What may differ when a run goes on: where the data lie (their content is
-# compared), and what does not touch the parameters.
-_MAY_CHANGE = ('data.path', 'training.log_every')
+# compared), and what does not touch the parameters but for rounding.
+_MAY_CHANGE = (
+  'data.path',
+  'training.log_every',
+  'training.micro_batch',
+  'training.model_axis',
+  'training.parallel',
+  'training.sharding',
+)
 
 
 def main() -> None:
@@ -59,29 +72,64 @@ def main() -> None:
   if _TOGETHER.value:
     if _DRY_RUN.value:
       raise errors.UserError('--dry_run checks one run: leave out --together')
-    train_together(_members(config, _TOGETHER.value), command.workdir())
+    members = _members(config, _TOGETHER.value)
+    command.join_others()
+    if hosts.count() > 1:
+      raise errors.UserError(
+        f'--together trains in one process, and there are {hosts.count()}'
+      )
+    train_together(members, command.workdir())
     return
   settings = beginning.settings(config)
   if _DRY_RUN.value:
     with tempfile.TemporaryDirectory() as folder:
       dry_run(settings, folder)
   else:
-    train(settings, command.workdir())
+    workdir = command.workdir()
+    command.join_others()
+    train(settings, workdir)
 
 
 def train(settings: settings_lib.Settings, workdir: pathlib.Path) -> None:
   """The whole run, and a picture of its curves at the end."""
-  devices = parallel.make(settings.training.parallel).count
-  parallel.check_batch(
-    settings.pipeline.batch_size, devices, settings.training.accumulate
-  )
+  _check_alike(settings, workdir)
+  _devices(settings)
   with _opened(settings, workdir, '') as spec:
     state = loop.run(spec)
-    picture = curves.save_curves(workdir)
+    picture = curves.save_curves(workdir) if hosts.first() else None
+  hosts.everyone('done')  # nobody leaves while one still writes
+  if not hosts.first():
+    return
   print(f'workdir  {workdir}\ncurves   {picture}')
   print(f'also     tensorboard --logdir={workdir}/tensorboard')
   if int(state.step) < settings.training.steps:
     print('stopped early: the same command goes on from here')
+
+
+def _check_alike(
+  settings: settings_lib.Settings, workdir: pathlib.Path
+) -> None:
+  """Processes that train together were started in the same way."""
+  if hosts.count() == 1:
+    return
+  what = dict(workdir_lib.dotted(settings_lib.to_dict(settings)))
+  del what['data.path']  # what lies there is compared
+  hosts.compare(what | hosts.code() | {'--workdir': str(workdir.absolute())})
+
+
+def _devices(settings: settings_lib.Settings) -> parallel.Devices:
+  """The devices of a run, over which its batches divide."""
+  training = settings.training
+  devices = parallel.make(
+    training.parallel, training.model_axis, training.sharding
+  )
+  parallel.micro_batches(
+    settings.pipeline.batch_size,
+    devices.count,
+    training.accumulate,
+    training.micro_batch,
+  )
+  return devices
 
 
 def train_together(
@@ -138,31 +186,39 @@ def _members(config, text) -> dict[str, settings_lib.Settings]:
 @contextlib.contextmanager
 def _opened(
   settings: settings_lib.Settings, workdir: pathlib.Path, name: str
-) -> Iterator[loop.Run]:
+) -> Iterator[spec_lib.Run]:
   """A run whose folder is held, with its data and its task."""
   cache = workdir / 'data'
-  fingerprint = sources.fingerprint(settings.data, cache)
+  fingerprint = hosts.in_turn(lambda: sources.fingerprint(settings.data, cache))
+  hosts.compare({'data fingerprint': fingerprint})
   wanted = settings_lib.to_dict(settings) | {'data_fingerprint': fingerprint}
   with workdir_lib.claim(workdir, wanted, _MAY_CHANGE):
-    texts = sources.read(settings.data, 'train', cache).texts
-    both = _tokenizers(settings, texts, workdir)
-    corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
-    _describe(corpus, settings)
+    texts = hosts.in_turn(lambda: sources.read(settings.data, 'train', cache))
+    both = hosts.in_turn(lambda: _tokenizers(settings, texts, workdir))
+    known = hosts.in_turn(lambda: _labels(texts, workdir))
+    corpus = _corpus(settings, texts, both, known)
+    if hosts.first():
+      _describe(corpus, settings)
     settings = _in_steps(settings, corpus)
     task = settings_lib.build_task(settings, *both)
-    data = pipeline.train_batches(corpus, settings.pipeline, settings.seed)
+    data = batching.train_batches(
+      corpus,
+      settings.pipeline,
+      settings.seed,
+      jax.process_index(),
+      jax.process_count(),
+    )
+    goes_on = hosts.agreed(lambda: bool(checkpoint.steps(workdir)))
     try:
-      yield loop.Run(
+      yield spec_lib.Run(
         task=task,
         data=data,
-        evaluate=_evaluation(settings, task, both, cache),
+        evaluate=_evaluation(settings, task, both, workdir),
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,
         # A run that goes on has its own: gigabytes need not be read.
-        begin=None
-        if checkpoint.steps(workdir)
-        else beginning.weights(settings, *both),
+        begin=None if goes_on else beginning.weights(settings, *both),
         reset_at=settings.objective.pretraining_steps,
         workdir=workdir,
         name=name,
@@ -173,14 +229,11 @@ def _opened(
 
 def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   """Resolves and validates everything that training would use."""
-  devices = parallel.make(settings.training.parallel).count
-  parallel.check_batch(
-    settings.pipeline.batch_size, devices, settings.training.accumulate
-  )
+  devices = _devices(settings)
   print(json.dumps(settings_lib.to_dict(settings), indent=2))
-  texts = sources.read(settings.data, 'train', folder).texts
+  texts = sources.read(settings.data, 'train', folder)
   both = _tokenizers(settings, texts, pathlib.Path(folder))
-  corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
+  corpus = _corpus(settings, texts, both, labels.names(texts.labels))
   _describe(corpus, settings)
   settings = _in_steps(settings, corpus)
   task = settings_lib.build_task(settings, *both)
@@ -190,23 +243,54 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
     settings.optimizer, settings.training.steps, shapes
   )
   print(progress.parameter_table(shapes, optimizer.trainable))
+  initial = functools.partial(
+    step_lib.init_state, task, optimizer.tx, 0, settings.training.ema
+  )
+  devices.shardings(jax.eval_shape(initial))  # the rules fit
   if settings.optimizer.stages:
     print('\n'.join(stage.line() for stage in optimizer.stages))
   size = settings.pipeline.batch_size
   for length in settings.pipeline.lengths:
     print(f'batch: tokens int32[{size}, {length}], weights float32[same]')
-  print(f'on {devices} device(s) of kind {jax.devices()[0].device_kind}')
+  if corpus.condition is not None:
+    length = settings.pipeline.condition_length
+    print(f'given with each: tokens, segments int32[{size}, {length}]')
+  print(
+    f'on {devices.mesh.size} device(s) of kind {jax.devices()[0].device_kind}'
+  )
 
 
 def _tokenizers(settings, texts, workdir) -> restore.Tokenizers:
   """The run's: trained or found once, then read from the workdir."""
   if not (workdir / restore.TOKENIZER).exists():
-    tokenizer = tokenizers.train(settings.tokenizer, texts)
+    markers = sources.markers(settings.data, texts)
+    written = sources.written(texts, markers)
+    tokenizer = tokenizers.train(settings.tokenizer, written, markers)
     _keep(tokenizer, workdir / restore.TOKENIZER)
   own = workdir / restore.ENCODER_TOKENIZER
   if settings.model.reads_apart and not own.exists():
     _keep(tokenizers.load(settings.pretrained.encoder), own)
   return restore.open_tokenizers(workdir, settings)
+
+
+def _labels(texts, workdir) -> tuple[str, ...]:
+  """The names of the training texts' labels, kept for whoever opens the run."""
+  known = labels.names(texts.labels)
+  if known:
+    workdir_lib.write_text(workdir / labels.FILE, labels.text(known))
+  return known
+
+
+def _corpus(settings, texts, both, known) -> corpora.Corpus:
+  return corpora.tokenize(
+    texts.texts,
+    both[0],
+    settings.pipeline,
+    both[1],
+    given=texts.given,
+    labels=texts.labels,
+    label_names=known,
+  )
 
 
 def _keep(tokenizer, folder) -> None:
@@ -217,26 +301,35 @@ def _keep(tokenizer, folder) -> None:
 
 
 def _describe(corpus, settings) -> None:
-  batches = pipeline.batches_per_epoch(corpus, settings.pipeline)
-  padding = pipeline.padding_fraction(corpus, settings.pipeline, settings.seed)
+  batches = batching.batches_per_epoch(corpus, settings.pipeline)
+  padding = batching.padding_fraction(corpus, settings.pipeline, settings.seed)
   print(
     f'{len(corpus.rows):,} training texts, {batches:,} batches an epoch, '
     f'{100 * padding:.1f} % padding, '
     f'{100 * corpus.unknown_share:.2f} % unknown tokens, '
     f'{corpus.truncated:,} truncated, {corpus.dropped:,} dropped'
   )
+  if corpus.condition is not None:
+    given = int(corpus.condition.visible.sum())
+    print(
+      f'given with each text: {given / len(corpus.rows):.1f} tokens, '
+      f'{100 * corpus.conditions_unknown / given:.2f} % unknown, '
+      f'{corpus.conditions_truncated:,} truncated'
+    )
 
 
 def _in_steps(settings, corpus) -> settings_lib.Settings:
-  epoch = pipeline.batches_per_epoch(corpus, settings.pipeline)
+  epoch = batching.batches_per_epoch(corpus, settings.pipeline)
   return settings_lib.in_steps(settings, epoch)
 
 
-def _evaluation(settings, task, both, cache):
+def _evaluation(settings, task, both, workdir):
   """Parameters -> figures of the validation split."""
-  whole = sources.read(settings.data, 'validation', cache)
-  texts = sources.spread(whole, settings.evaluation.texts).texts
-  corpus = pipeline.tokenize(texts, both[0], settings.pipeline, both[1])
+  whole = hosts.in_turn(
+    lambda: sources.read(settings.data, 'validation', workdir / 'data')
+  )
+  texts = sources.spread(whole, settings.evaluation.texts)
+  corpus = _corpus(settings, texts, both, labels.read(workdir))
   watch = collapse.Watch()
 
   def measure(params):

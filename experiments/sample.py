@@ -2,30 +2,49 @@
 
 python -m experiments.sample --workdir=runs/a --mode=prior --num=4
 python -m experiments.sample --workdir=runs/a --mode=reconstruct --text="…"
+
+A conditional model writes the text that follows from what it is given, or the
+sentence that a story lacks:
+
+python -m experiments.sample --workdir=runs/a --mode=complete --text="…" --num=4
+python -m experiments.sample --workdir=runs/a --mode=fill --text="… <blank> …"
 """
 
 import json
 import pathlib
 
 from absl import flags
+import numpy as np
 
 from experiments import command
 from lvdecode import errors
 from lvdecode import restore
 from lvdecode import sampling
+from lvdecode.text import conditions
+from lvdecode.text import corpora
 from lvdecode.text import files
-from lvdecode.text import pipeline
 from lvdecode.text import sources
 
-_MODES = ('prior', 'reconstruct', 'interpolate')
+_MODES = ('prior', 'reconstruct', 'interpolate', 'complete', 'fill')
+_SHOWN = 4  # conditions of the test split, where none is typed
 _MODE = flags.DEFINE_string('mode', 'prior', ', '.join(_MODES))
-_NUM = flags.DEFINE_integer('num', 8, 'Texts; steps, when interpolating.')
-_TEXT = flags.DEFINE_multi_string(
-  'text', [], 'What is encoded; may be given more than once.'
+_NUM = flags.DEFINE_integer(
+  'num', 8, 'Texts; steps, when interpolating; completions of each condition.'
 )
-_INPUT = flags.DEFINE_string('input', None, 'A file, one text a line.')
+_TEXT = flags.DEFINE_multi_string(
+  'text', [], 'What is encoded, or given; may be given more than once.'
+)
+_INPUT = flags.DEFINE_string(
+  'input', None, 'A file, one text or condition a line; or objects in a .jsonl.'
+)
+_RANKED = flags.DEFINE_integer(
+  'ranked',
+  0,
+  'complete, fill: sort by the importance-weighted likelihood of so many '
+  'samples; 0: as they were drawn.',
+)
 _METHOD = flags.DEFINE_string(
-  'method', None, 'greedy or sample; by default sample from the prior only.'
+  'method', None, 'greedy or sample; by default greedy for what is encoded.'
 )
 _TEMPERATURE = flags.DEFINE_float('temperature', 1.0, 'Divides the logits.')
 _TOP_K = flags.DEFINE_integer('top_k', 0, 'Keep the k best tokens; 0: all.')
@@ -38,20 +57,33 @@ def main() -> None:
   errors.one_of('--mode', _MODE.value, _MODES)
   errors.one_of('--format', _FORMAT.value, ('text', 'json'))
   errors.at_least('--num', _NUM.value, 1)
-  method = _METHOD.value or ('sample' if _MODE.value == 'prior' else 'greedy')
+  errors.at_least('--ranked', _RANKED.value, 0)
+  method = 'sample'
+  if _MODE.value in ('reconstruct', 'interpolate'):
+    method = 'greedy'
   rules = sampling.Rules(
-    method=method,
+    method=_METHOD.value or method,
     temperature=_TEMPERATURE.value,
     top_k=_TOP_K.value,
     top_p=_TOP_P.value,
   )
   model = restore.load(workdir, command.STEP.value)
+  if _MODE.value in ('complete', 'fill'):
+    _complete(model, rules)
+  elif model.task.model.settings.conditional:
+    _of_conditions(model, rules)
+  else:
+    _of_texts(model, rules)
+
+
+def _of_texts(model: restore.Model, rules: sampling.Rules) -> None:
+  seed = command.SEED.value
   if _MODE.value == 'prior':
-    for text in model.sample(_NUM.value, rules, command.SEED.value):
+    for text in model.sample(_NUM.value, rules, seed):
       _show({'sample': text})
   elif _MODE.value == 'reconstruct':
     texts = _texts(model, _NUM.value)
-    copies = model.reconstruct(texts, rules, command.SEED.value)
+    copies = model.reconstruct(texts, rules, seed)
     for text, copy in zip(texts, copies, strict=True):
       _show({'text': text, 'reconstruction': copy})
   else:
@@ -62,9 +94,89 @@ def main() -> None:
       )
     start, end = texts
     _show({'from': start, 'to': end})
-    way = model.interpolate(start, end, _NUM.value, rules, command.SEED.value)
-    for text in way:
+    for text in model.interpolate(start, end, _NUM.value, rules, seed):
       _show({'step': text})
+
+
+def _of_conditions(model: restore.Model, rules: sampling.Rules) -> None:
+  """Each with the condition of a text of the test split."""
+  if _MODE.value == 'interpolate' or _TEXT.value or _INPUT.value:
+    raise errors.UserError(
+      f'{model.workdir} writes texts for what it is given: --mode='
+      f'{_MODE.value} takes both from the test split, or none; use '
+      '--mode=complete'
+    )
+  data = _test_split(model, _NUM.value)
+  assert data.given is not None
+  seed = command.SEED.value
+  if _MODE.value == 'prior':
+    written = [each[0] for each in model.complete(data.given, 1, rules, seed)]
+  else:
+    written = model.reconstruct(data.texts, rules, seed, given=data.given)
+  for parts, text, ours in zip(data.given, data.texts, written, strict=True):
+    if _MODE.value == 'prior':
+      _show({'given': _readable(parts), 'sample': ours})
+    else:
+      copy = {'text': text, 'reconstruction': ours}
+      _show({'given': _readable(parts)} | copy)
+
+
+def _complete(model: restore.Model, rules: sampling.Rules) -> None:
+  """So many texts for each condition."""
+  if not model.task.model.settings.conditional:
+    raise errors.UserError(
+      f'{model.workdir} is a model of texts alone, which are given nothing: '
+      '--mode=prior writes some'
+    )
+  fill = _MODE.value == 'fill'
+  if fill and model.config.data.story != 'missing':
+    raise errors.UserError(
+      f'{model.workdir} was not trained on stories that lack a sentence '
+      "(data.story = 'missing'): use --mode=complete"
+    )
+  given = _given(model)
+  completions = model.complete(
+    given, _NUM.value, rules, command.SEED.value, ranked=_RANKED.value
+  )
+  for parts, texts in zip(given, completions, strict=True):
+    shown = 'story' if fill else 'given'
+    _show({shown: _readable(parts)})
+    for text in texts:
+      _show({'sentence' if fill else 'completion': text})
+
+
+def _given(model: restore.Model) -> list[conditions.Parts]:
+  """The parts of what the user typed, or else of the test split's first."""
+  if _TEXT.value and _INPUT.value:
+    raise errors.UserError('--text and --input exclude each other: give one')
+  typed: list[str | list[str]]
+  if _TEXT.value:
+    typed = list(_TEXT.value)
+  elif _INPUT.value:
+    data = model.config.data
+    typed = files.read_given(pathlib.Path(_INPUT.value), data.fields)
+  else:
+    given = _test_split(model, _SHOWN).given
+    assert given is not None
+    return given
+  found = [model.config.data.given(each) for each in typed]
+  for parts in found:
+    if conditions.all_unknown(parts, model.tokenizer):
+      raise errors.UserError(
+        f'no token of the condition {_readable(parts)!r} is in the vocabulary: '
+        'use words of the training data'
+      )
+  return found
+
+
+def _readable(parts: conditions.Parts) -> str:
+  return ' '.join(conditions.label_of(part) or part for part in parts)
+
+
+def _test_split(model: restore.Model, count: int) -> sources.Texts:
+  """Its first texts, with what is given with them."""
+  data = sources.read(model.config.data, 'test', model.workdir / 'data')
+  return sources.take(data, np.arange(min(count, len(data.texts))))
 
 
 def _texts(model: restore.Model, count: int) -> list[str]:
@@ -76,9 +188,8 @@ def _texts(model: restore.Model, count: int) -> list[str]:
   elif _INPUT.value:
     texts = files.read_lines(pathlib.Path(_INPUT.value))
   else:
-    cache = model.workdir / 'data'
-    return sources.read(model.config.data, 'test', cache).texts[:count]
-  for text in pipeline.unknown(texts, model.tokenizer):
+    return _test_split(model, count).texts
+  for text in corpora.unknown(texts, model.tokenizer):
     raise errors.UserError(
       f'no token of the text {text!r} is in the vocabulary: use words of the '
       'training data'

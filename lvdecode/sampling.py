@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from lvdecode import errors
+from lvdecode.latent import condition as conditions
 from lvdecode.latent import vae
 from lvdecode.nn import gpt
 
@@ -69,16 +70,18 @@ def generate(
   eos: int,
   pad: int,
   banned: tuple[int, ...] = (),
+  given: conditions.Given | None = None,
 ) -> Int[Array, 'B T']:
   """Tokens [B, length] of each z: BOS y_1 .. EOS PAD ...
 
   Ends when every text has ended, and at `length` tokens always. What is drawn
   for a row depends on its own key alone. Tokens in `banned` are never chosen
-  (padding and the like).
+  (padding and the like). `given` is what a conditional model takes, by
+  `VAE.given` and of as many rows; the text alone is returned.
   """
   batch = z.shape[0]
   apply: Any = functools.partial(model.apply, {'params': params})
-  injected, cache = apply(z, length, method='start')
+  injected, cache = apply(z, length, given, method='start')
   tokens = jnp.full((batch, length), pad, jnp.int32).at[:, 0].set(bos)
 
   def going_on(loop):

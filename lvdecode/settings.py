@@ -7,16 +7,18 @@ import typing
 from typing import Any
 
 from lvdecode import errors
+from lvdecode.latent import sizes
 from lvdecode.latent import vae
 from lvdecode.tasks import latent
 from lvdecode.tasks import objective as objective_lib
 from lvdecode.text import pipeline
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
-from lvdecode.training import loop
 from lvdecode.training import optimizer
 from lvdecode.training import schedules
+from lvdecode.training import settings as training_settings
 
+_SENTENCES = 5  # of a story
 # Figures of the validation split of which less is better.
 BEST_METRICS = ('negative_elbo', 'nll')
 
@@ -60,10 +62,10 @@ class Settings:
   tokenizer: tokenizers.TokenizerSettings
   pipeline: pipeline.PipelineSettings
   pretrained: PretrainedSettings
-  model: vae.ModelSettings
+  model: sizes.ModelSettings
   objective: objective_lib.ObjectiveSettings
   optimizer: optimizer.OptimizerSettings
-  training: loop.TrainingSettings
+  training: training_settings.TrainingSettings
   evaluation: EvaluationSettings
 
   def __post_init__(self):
@@ -94,8 +96,21 @@ class Settings:
     schedules.resolve(
       'objective.beta', self.objective.beta, self.training.steps - begin, 0
     )
+    self._check_condition()
     self._check_remedies()
     self._check_stages()
+    self._check_model_axis()
+
+  def _check_model_axis(self):
+    """Attention heads are shared out evenly."""
+    shares = self.training.model_axis
+    for part in ('decoder', 'encoder'):
+      heads = getattr(self.model, part).heads
+      if heads % shares:
+        raise errors.UserError(
+          f'training.model_axis = {shares} does not divide model.{part}.heads '
+          f'= {heads}: give a divisor'
+        )
 
   def _check_stages(self):
     """Stages leave steps for what comes after, and treat no part apart."""
@@ -129,17 +144,49 @@ class Settings:
         'give their folder as pretrained.encoder'
       )
     read, encoder = self.pipeline.lengths[-1], self.model.encoder
+    shorten = 'pipeline.lengths'
     if self.model.reads_apart:
-      read = self.pipeline.encoder_length
+      read, shorten = self.pipeline.encoder_length, 'pipeline.encoder_length'
+    if self.model.conditional:  # for the posterior one sequence with the text
+      read = read if self.model.injection.points else 0
+      read += self.pipeline.condition_length
+      shorten += ' or pipeline.condition_length'
     if 0 < encoder.positions < read and encoder.kind in ('own', 'bert'):
       raise errors.UserError(
         f'model.encoder.positions = {encoder.positions}, and texts of {read} '
-        'tokens are to be read: shorten '
-        + (
-          'pipeline.encoder_length'
-          if self.model.reads_apart
-          else 'pipeline.lengths'
-        )
+        f'tokens are to be read: shorten {shorten}'
+      )
+
+  def _check_condition(self):
+    """What reads a condition is given one, and has positions for it."""
+    model, given = self.model, self.pipeline.condition_length
+    if not model.conditional:
+      return
+    if not self.data.conditional:
+      key = f'model.condition.routes = {model.condition.routes}'
+      if not model.condition.routes:
+        key = "model.prior.kind = 'learned'"
+      raise errors.UserError(
+        f'{key} needs data with a condition: set data.condition_field or '
+        'data.story'
+      )
+    segments = model.condition.segments
+    if self.data.story == 'missing' and 0 < segments < _SENTENCES:
+      raise errors.UserError(
+        f"model.condition.segments = {segments}: data.story = 'missing' has "
+        f'{_SENTENCES} sentences to tell apart (0 for no segments)'
+      )
+    longest = given
+    if 'prefix' in model.condition.routes or model.injection.points:
+      longest += self.pipeline.lengths[-1]
+    by_decoder = 'prefix' in model.condition.routes or (
+      model.encoder.kind != 'own' or not model.encoder.positions
+    )
+    if by_decoder and longest > model.decoder.positions:
+      raise errors.UserError(
+        f'pipeline.condition_length = {given} and pipeline.lengths are read as '
+        f'one sequence of {longest}: model.decoder.positions = '
+        f'{model.decoder.positions} is too few'
       )
 
   def _check_remedies(self):
@@ -152,6 +199,7 @@ class Settings:
       'objective.bag_of_words': objective.bag_of_words,
       'objective.latent_dropout': objective.latent_dropout,
       'objective.pretraining_steps': objective.pretraining_steps,
+      'objective.autoencode_every': objective.autoencode_every,
       'training.encoder_updates': self.training.encoder_updates - 1,
     }
     on = {key for key, value in on.items() if value}
@@ -165,12 +213,32 @@ class Settings:
         f'{min(apart)} needs an encoder apart from the decoder: model.encoder.'
         "kind = 'decoder' has the same blocks for both"
       )
+    shared = [
+      key
+      for key, used in (
+        (
+          'model.prior.share',
+          model.prior.kind == 'learned' and model.prior.share,
+        ),
+        (
+          'model.condition.share',
+          model.condition.encoded and model.condition.share,
+        ),
+      )
+      if used
+    ]
+    if apart and shared:
+      raise errors.UserError(
+        f'{min(apart)} needs an encoder apart from what is given x: make '
+        f'{shared[0]} False'
+      )
     together = on & {'model.posterior.batch_norm', 'objective.mmd.weight'}
     part = self.pipeline.batch_size // self.training.accumulate
-    if together and part < 2:
+    if together and min(part, self.training.micro_batch or part) < 2:
       raise errors.UserError(
         f'{min(together)} compares the texts of a batch: make '
-        'pipeline.batch_size at least twice training.accumulate'
+        'pipeline.batch_size at least twice training.accumulate, and '
+        'training.micro_batch 0 or at least 2'
       )
 
 

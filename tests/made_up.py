@@ -66,6 +66,7 @@ def the_information():
     kl=interval,
     mutual_information=interval,
     marginal_kl=interval,
+    prior_information=interval,
     total_correlation=interval,
     active_units=2,
     kl_by_dimension=(0.5, 2.75, 0.25),

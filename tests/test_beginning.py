@@ -17,7 +17,8 @@ from lvdecode import errors
 from lvdecode import settings as settings_lib
 from lvdecode.pretrained import bert
 from lvdecode.pretrained import gpt2
-from lvdecode.text import pipeline
+from lvdecode.text import batching
+from lvdecode.text import corpora
 from lvdecode.text import tokenizers
 from lvdecode.training import flat
 
@@ -159,10 +160,10 @@ def test_a_silent_point_leaves_the_pretrained_language_model(home, point):
     model__injection__init='zero',
     model__injection__memory_score=-10.0,
   )
-  corpus = pipeline.tokenize(
+  corpus = corpora.tokenize(
     TEXTS[:5], both[0], settings_of(home).pipeline, both[1]
   )
-  (batch, _), *_ = pipeline.eval_batches(corpus, 5, (8,))
+  (batch, _), *_ = batching.eval_batches(corpus, 5, (8,))
   batch = jax.tree.map(jnp.asarray, batch)
   z = 3.0 * jax.random.normal(jax.random.key(1), (5, 8))
   told = task.nll(params, batch, z)

@@ -1,12 +1,14 @@
 """Every config loads, uses every key, and runs."""
 
 import importlib
+import json
 import pathlib
 
 import pytest
 
 from experiments import run
 from lvdecode import settings
+from lvdecode.sweeps import points
 from lvdecode.training import checkpoint
 
 CONFIGS = sorted(
@@ -23,10 +25,13 @@ def given(config, folder):
   """The config with a file to read where it needs one."""
   tree = config.to_dict()
   if tree['data']['source'] == 'files':
-    lines = [
-      f'{"good" if n % 2 else "bad"}\tthis is text {n}' for n in range(99)
-    ]
     path = folder / 'texts.tsv'
+    texts = [f'this is text {n}' for n in range(99)]
+    lines = [f'{"good" if len(t) % 2 else "bad"}\t{t}' for t in texts]
+    if tree['data']['story']:
+      path = folder / 'stories.jsonl'
+      stories = [[f'{text} .', 'it', 'goes', 'on .', 'end .'] for text in texts]
+      lines = [json.dumps({'sentences': story}) for story in stories]
     path.write_text('\n'.join(lines))
     tree['data']['path'] = str(path)
   return tree
@@ -36,6 +41,39 @@ def given(config, folder):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_every_key_is_used_and_none_is_missing(name, arg, tmp_path):
   settings.from_dict(given(load(name, arg), tmp_path))
+
+
+@pytest.mark.parametrize(
+  ('name', 'arg'),
+  [
+    ('prompt_story_cvae', 'long,turns'),
+    ('rocstories_tcvae', 'ending'),
+    ('rocstories_tcvae', 'plain'),
+    ('rocstories_tcvae', 'memory'),
+    ('rocstories_tcvae', 'encoded,softmax'),
+  ],
+)
+def test_every_variant_of_what_is_given_is_accepted(name, arg, tmp_path):
+  built = settings.from_dict(given(load(name, arg), tmp_path))
+  assert built.data.conditional and built.model.conditional
+
+
+def test_the_rivals_of_a_sweep_are_accepted(tmp_path):
+  tree, added = given(load('rocstories_tcvae', 'quick'), tmp_path), []
+  importlib.import_module('configs.rocstories_tcvae').sweep(
+    added.append, 'quick'
+  )
+  told = [
+    settings.from_dict(points.overridden(tree, keys)).model for keys in added
+  ]
+  assert [model.injection.points for model in told] == [
+    (),
+    ('fuse',),
+    ('memory',),
+    ('input',),
+    ('softmax',),
+  ]
+  assert all(model.conditional for model in told)
 
 
 def test_the_plain_variant_has_no_injection():

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from configs import base
+from experiments import export
 from experiments import run
 import lvdecode
 from lvdecode import errors
 from lvdecode import sampling
 from lvdecode import settings
+from lvdecode.pretrained import gpt2
 from lvdecode.training import checkpoint
 
 TEXTS = ['the soup was cold .', 'the film was great .', 'this room was new .']
@@ -76,6 +78,18 @@ def test_adapters_are_merged_at_loading(model, workdir):
   )
   np.testing.assert_allclose(
     loaded, kernel + 16 / 2 * change['down'] @ change['up'], rtol=1e-5
+  )
+
+
+def test_an_exported_model_needs_no_adapters(model, tmp_path):
+  export.export(model, tmp_path / 'out')
+  again = lvdecode.load(tmp_path / 'out')
+  assert again.task.adapters.rank == 0 < again.config.model.adapters.rank
+  np.testing.assert_array_equal(again.nll(TEXTS, 3), model.nll(TEXTS, 3))
+  kernel = model.params['decoder']['h_0']['attn']['c_attn']['kernel']
+  decoder = gpt2.read(tmp_path / 'out' / 'decoder').params
+  np.testing.assert_array_equal(
+    decoder['h_0']['attn']['c_attn']['kernel'], kernel
   )
 
 

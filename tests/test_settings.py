@@ -78,6 +78,16 @@ def without(path):
   return apply
 
 
+PROMPTS = (
+  ('data.source', 'files'),
+  ('data.path', 'stories.jsonl'),
+  ('data.story', 'prompt'),
+  ('model.encoder.kind', 'own'),
+  ('model.condition.routes', ('memory',)),
+  ('model.condition.segments', 2),
+)
+
+
 @pytest.mark.parametrize(
   ('spoil', 'words'),
   [
@@ -165,6 +175,30 @@ def without(path):
         ('model.encoder.kind', 'decoder'), ('training.encoder_updates', 5)
       ),
       ['training.encoder_updates', 'apart from the decoder'],
+    ),
+    (
+      change('model.prior.kind', 'learned'),
+      ["model.prior.kind = 'learned'", 'data.condition_field'],
+    ),
+    (
+      change('model.condition.routes', ('cross',)),
+      ["model.condition.routes = ('cross',)", 'data.story'],
+    ),
+    (
+      changes(*PROMPTS, ('pipeline.condition_length', 60)),
+      ['one sequence of 84', 'model.decoder.positions = 64'],
+    ),
+    (
+      changes(*PROMPTS, ('model.encoder.positions', 40)),
+      ['model.encoder.positions = 40', '56 tokens', 'condition_length'],
+    ),
+    (
+      changes(*PROMPTS, ('data.story', 'missing')),
+      ['model.condition.segments = 2', '5 sentences'],
+    ),
+    (
+      changes(*PROMPTS, ('training.encoder_updates', 5)),
+      ['training.encoder_updates', 'make model.condition.share False'],
     ),
     (
       changes(('objective.mmd.weight', 1.0), ('training.accumulate', 16)),

@@ -9,10 +9,13 @@ import numpy as np
 
 from lvdecode.latent import adapters as adapters_lib
 from lvdecode.latent import bounds
+from lvdecode.latent import condition as condition_lib
 from lvdecode.latent import injection
 from lvdecode.latent import mmd as mmd_lib
 from lvdecode.latent import posterior as posterior_lib
+from lvdecode.latent import prior as prior_lib
 from lvdecode.latent import rate as rate_lib
+from lvdecode.latent import sizes
 from lvdecode.latent import vae
 from lvdecode.nn import vocabulary
 from lvdecode.tasks import latent
@@ -69,7 +72,7 @@ def decoder_settings(**changes):
     activation='gelu_tanh',
     epsilon=1e-5,
   )
-  return vae.DecoderSettings(**{**chosen, **changes})
+  return sizes.DecoderSettings(**{**chosen, **changes})
 
 
 def encoder_settings(**changes):
@@ -85,7 +88,7 @@ def encoder_settings(**changes):
     dropout=0.0,
     pooling='attention',
   )
-  return vae.EncoderSettings(**{**chosen, **changes})
+  return sizes.EncoderSettings(**{**chosen, **changes})
 
 
 def adapter_settings(**changes):
@@ -98,11 +101,24 @@ def posterior_settings(**changes):
   return posterior_lib.PosteriorSettings(**{**chosen, **changes})
 
 
+def prior_settings(**changes):
+  return prior_lib.PriorSettings(
+    **{'kind': 'standard', 'share': True, **changes}
+  )
+
+
+def condition_settings(**changes):
+  chosen = dict(routes=(), segments=0, share=True, init='normal')
+  return condition_lib.ConditionSettings(**{**chosen, **changes})
+
+
 def model_settings(
   points=('input',),
   encoder=None,
   decoder=None,
   posterior=None,
+  prior=None,
+  condition=None,
   adapters=None,
   dtype='float32',
   attention='auto',
@@ -110,11 +126,13 @@ def model_settings(
   remat='none',
   **changes,
 ):
-  return vae.ModelSettings(
+  return sizes.ModelSettings(
     decoder=decoder or decoder_settings(),
     adapters=adapters or adapter_settings(),
     encoder=encoder or encoder_settings(),
     posterior=posterior or posterior_settings(),
+    prior=prior or prior_settings(),
+    condition=condition or condition_settings(),
     injection=injection_settings(points, **changes),
     latent_size=LATENT,
     attention=attention,
@@ -154,6 +172,7 @@ def objective(
   estimator='elbo',
   samples=1,
   pretraining_steps=0,
+  autoencode_every=0,
   mmd=0.0,
   kernel='inverse_multiquadric',
   bag_of_words=0.0,
@@ -177,6 +196,7 @@ def objective(
     estimator=estimator,
     samples=samples,
     pretraining_steps=pretraining_steps,
+    autoencode_every=autoencode_every,
     mmd=mmd_lib.MmdSettings(weight=mmd, kernel=kernel),
     bag_of_words=bag_of_words,
     latent_dropout=latent_dropout,
@@ -205,6 +225,18 @@ def batch(sizes=(7, 5, 3), length=LENGTH, seed=0):
     tokens[row, :size] = [BOS, *words, EOS]
     weights[row, 1:size] = 1
   return pipeline.Batch(jnp.asarray(tokens), jnp.asarray(weights))
+
+
+def condition(sizes=(4, 2, 3), length=4, seed=1):
+  """Rows of `sizes` tokens, padded to `length`, of two segments."""
+  rng = np.random.default_rng(seed)
+  visible = np.arange(length) < np.asarray(sizes)[:, None]
+  words = rng.integers(4, VOCAB, visible.shape)
+  return pipeline.Condition(
+    jnp.asarray(np.where(visible, words, PAD), jnp.int32),
+    jnp.asarray(visible),
+    jnp.asarray(visible & (np.arange(length) > 0), jnp.int32),
+  )
 
 
 def latents(count=BATCH, seed=0):

@@ -14,8 +14,10 @@ import numpy as np
 import tiny
 
 from lvdecode.evaluation import split
+from lvdecode.latent import condition as conditions
 from lvdecode.latent import gaussian
 from lvdecode.tasks import latent
+from lvdecode.text import corpora
 from lvdecode.text import pipeline
 
 Z = 2
@@ -28,12 +30,15 @@ class _Truth(latent.LatentTask):
 
   conditional: bool = False
 
-  def prior(self, params, batch):
+  def given(self, params, batch):
     if not self.conditional:
-      return gaussian.standard((batch.tokens.shape[0], Z))
+      shape = (batch.tokens.shape[0], Z)
+      return conditions.Given(gaussian.standard(shape))
     first = batch.tokens[:, 1]
-    return gaussian.Gaussian(
-      params['prior_mean'][first], params['prior_logvar'][first]
+    return conditions.Given(
+      gaussian.Gaussian(
+        params['prior_mean'][first], params['prior_logvar'][first]
+      )
     )
 
   def sample_bytes(self, batch):
@@ -71,7 +76,7 @@ class Linear(_Truth):
     mean = prior.mean * jnp.exp(-prior.logvar) + scale * centred @ loads
     return gaussian.Gaussian(mean / precision, -jnp.log(precision))
 
-  def token_nll(self, params, batch, z, points=None):
+  def token_nll(self, params, batch, z, points=None, given=None):
     x, seen = self._seen(params, batch)
     if points == ():
       z = jnp.zeros_like(z)
@@ -118,7 +123,7 @@ class Categorical(_Truth):
     first = batch.tokens[:, 1]
     return gaussian.Gaussian(params['q_mean'][first], params['q_logvar'][first])
 
-  def token_nll(self, params, batch, z, points=None):
+  def token_nll(self, params, batch, z, points=None, given=None):
     if points == ():
       z = jnp.zeros_like(z)
     targets = batch.tokens[:, 1:]
@@ -220,7 +225,7 @@ def texts(count=60, seed=0):
   rng = np.random.default_rng(seed)
   sizes = rng.integers(3, 8, count)
   tokens = np.asarray(tiny.batch(tuple(sizes), 7, seed).tokens)
-  return pipeline.Corpus(
+  return corpora.Corpus(
     tokens=tokens.astype(np.uint8),
     lengths=sizes.astype(np.int32),
     words=(sizes - 1).astype(np.int32),

@@ -24,7 +24,7 @@ The gradient of a product is two products of its size, so that a training step
 is three times the forward pass.
 """
 
-from lvdecode.latent import vae
+from lvdecode.latent import sizes as sizes_lib
 
 TRAINING = 3  # x forward
 
@@ -36,7 +36,7 @@ def stack(layers: int, width: int, inner: int, length: int, keys: int) -> float:
   return layers * token * length
 
 
-def encoder(settings: vae.ModelSettings, length: int) -> float:
+def encoder(settings: sizes_lib.ModelSettings, length: int) -> float:
   """Forward, of one text: q(z | y) by an encoder of its own blocks."""
   sizes, width = settings.encoder, settings.encoder.width
   pooling = 0.0
@@ -48,7 +48,7 @@ def encoder(settings: vae.ModelSettings, length: int) -> float:
   return blocks + pooling + 4 * width * settings.latent_size
 
 
-def injection(settings: vae.ModelSettings, rows: int) -> float:
+def injection(settings: sizes_lib.ModelSettings, rows: int) -> float:
   """Forward, of one z."""
   points, width = settings.injection.points, settings.decoder.width
   latent, total = settings.latent_size, 0.0
@@ -68,7 +68,9 @@ def injection(settings: vae.ModelSettings, rows: int) -> float:
   return total
 
 
-def decoder(settings: vae.ModelSettings, rows: int, targets: int) -> float:
+def decoder(
+  settings: sizes_lib.ModelSettings, rows: int, targets: int
+) -> float:
   """Forward, of one text's targets under one z, the telling included."""
   sizes, points = settings.decoder, settings.injection.points
   slots = settings.injection.memory_slots if 'memory' in points else 0
@@ -81,7 +83,11 @@ def decoder(settings: vae.ModelSettings, rows: int, targets: int) -> float:
 
 
 def training_step(
-  settings: vae.ModelSettings, rows: int, batch: int, length: int, samples: int
+  settings: sizes_lib.ModelSettings,
+  rows: int,
+  batch: int,
+  length: int,
+  samples: int,
 ) -> float:
   """A step on `batch` texts of `length` tokens, BOS counted."""
   text = samples * decoder(settings, rows, length - 1)
@@ -91,7 +97,7 @@ def training_step(
 
 
 def decoding_bytes(
-  settings: vae.ModelSettings, rows: int, batch: int, length: int
+  settings: sizes_lib.ModelSettings, rows: int, batch: int, length: int
 ) -> float:
   """What must be read from memory for one token of every text, on average.
 

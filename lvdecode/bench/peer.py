@@ -8,7 +8,7 @@ from lvdecode import errors
 from lvdecode import settings as settings_lib
 from lvdecode.bench import timing
 from lvdecode.bench import training
-from lvdecode.latent import vae
+from lvdecode.latent import sizes as sizes_lib
 
 MISSING = (
   "no peer: PyTorch and transformers are not installed (pip install '.[peer]')"
@@ -76,7 +76,7 @@ def trainer(
 
 
 def writer(
-  sizes: vae.DecoderSettings,
+  sizes: sizes_lib.DecoderSettings,
   vocab_size: int,
   rules: str,
   count: int,

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lvdecode.latent import vae
+from lvdecode.latent import sizes as sizes_lib
 
 
 class Block(nn.Module):
@@ -65,7 +65,7 @@ class Stack(nn.Module):
 class Latent(nn.Module):
   """-ELBO of a decoder that is told z at input, memory and softmax."""
 
-  def __init__(self, settings: vae.ModelSettings, vocab_size: int):
+  def __init__(self, settings: sizes_lib.ModelSettings, vocab_size: int):
     super().__init__()
     sizes, latent = settings.decoder, settings.latent_size
     self.slots = settings.injection.memory_slots

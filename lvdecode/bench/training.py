@@ -72,19 +72,28 @@ def subject(
     moving=optimizer.trainable,
     axis_name=devices.axis_name,
     accumulate=training.accumulate,
+    spread=devices.spread,
     ema=training.ema,
   )
   initial = functools.partial(
     step_lib.init_state, task, optimizer.tx, settings.seed, training.ema
   )
-  state = devices.place(jax.jit(initial)())
+  state = devices.create(initial)
   examples = devices.shard(
     batch(data.batch_size, data.lengths[-1], task.model.vocab_size)
   )
   program, seconds, size = timing.compiled(
-    devices.compile(step), state, examples
+    _jitted(devices, step, state), state, examples
   )
   return timing.Subject(_stepping(program, state, examples), seconds, size)
+
+
+def _jitted(devices: parallel.Devices, step: Callable, state: Any) -> Any:
+  """As `Devices.compile`, but what can be compiled apart from being called."""
+  if devices.axis_name is not None:
+    return devices.compile(step)
+  places = devices.shardings(state)
+  return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
 
 
 def _stepping(program: Any, state: Any, examples: Any) -> Callable[[int], None]:

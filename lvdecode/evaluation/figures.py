@@ -36,8 +36,9 @@ class Report:
     iw_nll_error: standard error of its mean over the texts.
     shuffled_nll: -log p(y | z) with z of another text of the split; NaN for a
       split of one text, which cannot be shuffled.
-    zeroed_nll: -log p(y | 0).
-    active_units: dimensions with Var_y(E[z_d | y]) > 0.01.
+    zeroed_nll: -log p(y | z) with z the prior's mean, 0 of N(0, I).
+    active_units: dimensions with Var_y(E[z_d | y]) > 0.01, in the scale of the
+      prior.
     latent_size: Z; 0 for a plain language model.
     mutual_information: I_q(y; z) in nats, at most ln N.
     log_texts: ln N, the ceiling of that estimator.
@@ -92,7 +93,7 @@ def validation_figures(split: split_lib.Split) -> dict[str, float]:
     'negative_elbo': split_lib.mean(texts.nll + kl),
     'nll': split_lib.mean(texts.nll),
     'kl': split_lib.mean(kl),
-    'active_units': float(probes.active_units(texts.mean)),
+    'active_units': float(probes.active_units(texts.from_prior(texts.mean))),
     'mutual_information': probes.mutual_information(
       gaussian.Gaussian(jnp.asarray(texts.mean), jnp.asarray(texts.logvar)),
       texts.z,
@@ -196,7 +197,7 @@ def to_table(report: Report, title: str) -> rich_table.Table:
       shuffled = 'one text cannot be shuffled'
     table.add_row("NLL with another text's z", shuffled, nats)
     table.add_row(
-      'NLL with z = 0',
+      "NLL with z = the prior's mean",
       f'{report.zeroed_nll:.2f} ({report.zeroed_nll - loss:+.2f})',
       nats,
     )

@@ -37,15 +37,19 @@ class Information:
       exceed, whatever the truth.
     saturated: the mutual information is within 5 % of ln N: take it as a lower
       bound.
-    kl: KL(q(z|y) || p(z)), mean over texts; mutual_information + marginal_kl.
+    kl: KL(q(z|y) || p(z)), mean over texts; mutual_information + marginal_kl
+      - prior_information.
     mutual_information: I_q(y; z), one z ~ q(z|y) a text, by the aggregated
-      posterior q(z) of these texts.
-    marginal_kl: KL(q(z) || p(z)). Where each text has a prior of its own, the
-      mean of log q(z) - log p(z | text).
+      posterior q(z) of these texts. With a condition it counts as of the text.
+    marginal_kl: KL(q(z) || p(z)), where p(z) is the mean of the texts' priors.
+    prior_information: what a learned prior knows of z already, by its
+      condition: the mean of log p(z|x) - log p(z); 0 for N(0, I).
     total_correlation: KL(q(z) || prod_d q(z_d)).
     active_units: dimensions with a variance of the mean above 0.01.
     kl_by_dimension: [Z], their sum is the kl.
-    variance_by_dimension: [Z], Var_y(E[z_d | y]); the prior's variance is 1.
+    variance_by_dimension: [Z], Var_y(E[z_d | y]), in the scale of the prior,
+      whose variance is 1: where it is learned, of (E[z | y] - its mean) / its
+      standard deviation.
     variance_spectrum: [Z], eigenvalues of the covariance of E[z | y], largest
       first: few large ones, few directions that tell texts apart.
   """
@@ -56,6 +60,7 @@ class Information:
   kl: Interval
   mutual_information: Interval
   marginal_kl: Interval
+  prior_information: Interval
   total_correlation: Interval
   active_units: int
   kl_by_dimension: tuple[float, ...]
@@ -74,14 +79,17 @@ def measure(split: split_lib.Split) -> Information:
   found = [np.asarray(x, np.float64) for x in probes.densities(q, texts.z)]
   own, joint, factors = found
   kl = np.sum(texts.kl, axis=1, dtype=np.float64)
-  # The exact KL less the estimate of one half: the halves add up, and where
+  known = _known(texts)
+  mean = texts.from_prior(texts.mean)
+  # The exact KL less the estimate of the others: the parts add up, and where
   # z says nothing, or all, the noise of z cancels.
   shares = np.stack(
-    [kl, own - joint, kl - (own - joint), joint - factors], axis=1
+    [kl, own - joint, kl - (own - joint) + known, joint - factors, known],
+    axis=1,
   )
   intervals = _intervals(shares, split.seed)
   log_texts = math.log(split.count)
-  spectrum = np.linalg.eigvalsh(_covariance(texts.mean))[::-1]
+  spectrum = np.linalg.eigvalsh(_covariance(mean))[::-1]
   information = Information(
     texts=split.count,
     log_texts=log_texts,
@@ -91,15 +99,26 @@ def measure(split: split_lib.Split) -> Information:
     kl=intervals[0],
     mutual_information=intervals[1],
     marginal_kl=intervals[2],
+    prior_information=intervals[4],
     total_correlation=intervals[3],
-    active_units=probes.active_units(texts.mean),
+    active_units=probes.active_units(mean),
     kl_by_dimension=_floats(np.mean(texts.kl, axis=0, dtype=np.float64)),
-    variance_by_dimension=_floats(np.var(texts.mean, axis=0, dtype=np.float64)),
+    variance_by_dimension=_floats(np.var(mean, axis=0, dtype=np.float64)),
     variance_spectrum=_floats(np.maximum(spectrum, 0.0)),
   )
   if information.saturated:
     logging.warning('%s', _ceiling(information))
   return information
+
+
+def _known(texts: split_lib.OneSample) -> Float[np.ndarray, ' N']:
+  """log p(z | x) - log p(z) of every text; 0 where all have one prior."""
+  mean, logvar = texts.prior_mean, texts.prior_logvar
+  if (mean == mean[:1]).all() and (logvar == logvar[:1]).all():
+    return np.zeros(len(mean))
+  prior = gaussian.Gaussian(jnp.asarray(mean), jnp.asarray(logvar))
+  found = probes.densities(prior, texts.z)
+  return np.asarray(found.own, np.float64) - np.asarray(found.joint, np.float64)
 
 
 def to_table(information: Information, title: str) -> rich_table.Table:
@@ -113,7 +132,7 @@ def to_table(information: Information, title: str) -> rich_table.Table:
   if not information.kl_by_dimension:
     table.add_row('no latent, no information', '0', '')
     return table
-  for name, found in (
+  rows = [
     ('KL(q(z|y) || p(z))', information.kl),
     (
       f'= mutual information, at most ln N = {information.log_texts:.2f}',
@@ -121,7 +140,11 @@ def to_table(information: Information, title: str) -> rich_table.Table:
     ),
     ('+ KL(q(z) || p(z))', information.marginal_kl),
     ('total correlation of q(z)', information.total_correlation),
-  ):
+  ]
+  known = information.prior_information
+  if known.value:
+    rows.insert(3, ('- what the prior knows by the condition', known))
+  for name, found in rows:
     interval = f'{found.low:.3f} to {found.high:.3f}'
     table.add_row(name, f'{found.value:.3f}', interval)
   table.add_section()

@@ -12,7 +12,7 @@ import numpy as np
 from rich import table as rich_table
 
 from lvdecode.evaluation import split as split_lib
-from lvdecode.latent import gaussian
+from lvdecode.tasks import inference
 from lvdecode.text import pipeline
 
 _AXIS = 'texts'
@@ -47,7 +47,7 @@ class Point:
 class Likelihood:
   """-log 1/K sum_k p(y, z_k) / q(z_k | y), z_k ~ q (Burda et al. 2016).
 
-  An upper bound of -log p(y) in expectation that falls with K. A plain language
+  Of a conditional model all of it is given x. An upper bound of -log p(y) in expectation that falls with K. A plain language
   model has its exact NLL here, and K = 1.
 
   Attributes:
@@ -182,11 +182,11 @@ def _weights(
   calls = -(-samples // samples_a_call)
   size = -(-samples // calls)  # equal calls: one shape to compile
   keys = split.keys(rows, split_lib.LIKELIHOOD)
-  q, prior = _encode(split.task, params, batch)
+  reading = _read(split.task, params, batch)
   ahead = None
   for first in range(0, samples, size):
     call = _weigh(
-      split.task, params, batch, q, prior, keys, first, samples=size, mesh=mesh
+      split.task, params, batch, reading, keys, first, samples=size, mesh=mesh
     )
     if ahead is not None:  # while the devices work on this call
       yield np.asarray(ahead, np.float64)
@@ -257,24 +257,24 @@ def _summary(prefixes, bound, effective, *, exact) -> Likelihood:
 
 
 @functools.partial(jax.jit, static_argnames='task')
-def _encode(task, params, batch) -> tuple[gaussian.Gaussian, gaussian.Gaussian]:
-  return task.encode(params, batch), task.prior(params, batch)
+def _read(task, params, batch) -> inference.Reading:
+  return task.read(params, batch)
 
 
 @functools.partial(jax.jit, static_argnames=('task', 'samples', 'mesh'))
-def _weigh(task, params, batch, q, prior, keys, first, *, samples, mesh):
+def _weigh(task, params, batch, reading, keys, first, *, samples, mesh):
   """Log weights of `samples` samples from number `first` on, [k, B]."""
 
-  def share(params, batch, q, prior, keys, first):
+  def share(params, batch, reading, keys, first):
     numbers = first + jnp.arange(samples)
-    return task.weigh(params, batch, q, prior, keys, numbers)
+    return task.weigh(params, batch, reading, keys, numbers)
 
   whole = jax.sharding.PartitionSpec()
   texts = jax.sharding.PartitionSpec(_AXIS)
   return jax.shard_map(
     share,
     mesh=mesh,
-    in_specs=(whole, texts, texts, texts, texts, whole),
+    in_specs=(whole, texts, texts, texts, whole),
     out_specs=jax.sharding.PartitionSpec(None, _AXIS),
     check_vma=False,  # no device asks another for anything
-  )(params, batch, q, prior, keys, first)
+  )(params, batch, reading, keys, first)

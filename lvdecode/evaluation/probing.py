@@ -70,8 +70,11 @@ def label(
   Raises:
     UserError: the data have neither, or the model has no latent.
   """
+  if texts.labels is not None and any(texts.labels):
+    # A text may be one of unknown label.
+    texts = sources.take(texts, np.flatnonzero(np.array(texts.labels) != ''))
   known = dict(texts.factors)
-  if texts.labels is not None:
+  if texts.labels is not None and any(texts.labels):
     known['label'] = texts.labels
   if not known:
     raise errors.UserError(

@@ -164,8 +164,8 @@ def diversity(
   return Diversity(
     texts=len(texts),
     self_bleu=bleu(few, turns)[-1] if turns else 0.0,
-    distinct_1=_distinct(words, 1),
-    distinct_2=_distinct(words, 2),
+    distinct_1=distinct(words, 1),
+    distinct_2=distinct(words, 2),
     duplicates=1 - len(set(spaced)) / len(spaced),
     memorised=sum(text in training for text in spaced) / len(spaced),
   )
@@ -202,6 +202,16 @@ def bleu(
 def rouge_l(text: str, other: str) -> float:
   """F1 of the longest common subsequence of words (Lin 2004), in 0..1."""
   return _rouge_l(text.split(), other.split())
+
+
+def distinct(texts: list[list[str]], order: int) -> float:
+  """Different n-grams, of all of them; 0 where there is none."""
+  ngrams = [
+    tuple(words[first : first + order])
+    for words in texts
+    for first in range(len(words) - order + 1)
+  ]
+  return len(set(ngrams)) / max(1, len(ngrams))
 
 
 def to_table(quality: Quality, title: str) -> rich_table.Table:
@@ -255,16 +265,6 @@ def _rouge_l(text: list[str], other: list[str]) -> float:
     return 1.0
   common = distance.LCSseq.similarity(text, other)
   return 2 * common / (len(text) + len(other))
-
-
-def _distinct(texts: list[list[str]], order: int) -> float:
-  """Different n-grams, of all of them; 0 where there is none."""
-  ngrams = [
-    tuple(words[first : first + order])
-    for words in texts
-    for first in range(len(words) - order + 1)
-  ]
-  return len(set(ngrams)) / max(1, len(ngrams))
 
 
 def _some(

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int, Key
 import numpy as np
 
 from lvdecode.tasks import latent
+from lvdecode.text import batching
+from lvdecode.text import corpora
 from lvdecode.text import pipeline
 
 # What keys are for; see `Split.keys`.
@@ -24,6 +26,8 @@ class OneSample(NamedTuple):
   Attributes:
     mean: [N, Z], of q(z | y).
     logvar: [N, Z].
+    prior_mean: [N, Z], of the text's own prior; 0 of N(0, I).
+    prior_logvar: [N, Z].
     z: [N, Z], the sample.
     nll: [N], -log p(y | z), nats per sequence.
     kl: [N, Z], KL(q(z_d | y) || p(z_d)), nats; p is the text's own prior.
@@ -31,9 +35,28 @@ class OneSample(NamedTuple):
 
   mean: Float[np.ndarray, 'N Z']
   logvar: Float[np.ndarray, 'N Z']
+  prior_mean: Float[np.ndarray, 'N Z']
+  prior_logvar: Float[np.ndarray, 'N Z']
   z: Float[np.ndarray, 'N Z']
   nll: Float[np.ndarray, ' N']
   kl: Float[np.ndarray, 'N Z']
+
+  def from_prior(
+    self, values: Float[np.ndarray, 'N Z']
+  ) -> Float[np.ndarray, 'N Z']:
+    """Where values lie in the text's own prior: as in N(0, I) where that is it.
+
+    Distances from the prior's mean, in its standard deviations.
+    """
+    return (values - self.prior_mean) * np.exp(-0.5 * self.prior_logvar)
+
+  def of(self, neighbour: Int[np.ndarray, ' N']) -> Float[np.ndarray, 'N Z']:
+    """The z of other texts, at the places they have in their own priors.
+
+    What they say beyond their conditions; with N(0, I) it is their z.
+    """
+    other = self.from_prior(self.z)[neighbour]
+    return self.prior_mean + np.exp(0.5 * self.prior_logvar) * other
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +74,7 @@ class Split:
 
   task: latent.LatentTask
   params: Any
-  corpus: pipeline.Corpus
+  corpus: corpora.Corpus
   batch_size: int
   lengths: tuple[int, ...]
   seed: int
@@ -71,7 +94,7 @@ class Split:
   ) -> Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]]:
     """Every text once, with its corpus row; fillers have row -1."""
     size = min(self.batch_size, self.count)
-    return pipeline.eval_batches(self.corpus, size, self.lengths)
+    return batching.eval_batches(self.corpus, size, self.lengths)
 
   def keys(self, rows: Int[np.ndarray, ' B'], purpose: int) -> Key[Array, ' B']:
     """One key a text, by its row; fillers share one. Purposes see above."""

@@ -61,9 +61,10 @@ class Use:
     texts: N.
     own_nll: -log p(y | z), z ~ q(z | y).
     shuffled: z of another text of the split, every z used once; None for a
-      split of one text, which cannot be shuffled.
-    zeroed: z = 0.
-    prior: z ~ p(z).
+      split of one text, which cannot be shuffled. Where priors are learned it
+      is moved from the other text's prior to the own (`OneSample.of`).
+    zeroed: z at the prior's mean, 0 where it is N(0, I).
+    prior: z ~ p(z), the text's own prior.
     knocked_out: by injection point, z told at all points but this one.
     alone: by injection point, z told at this one only.
     memory_mass: [L][H], share of the attention that goes to z's memory, mean
@@ -188,7 +189,7 @@ def _changes(use: Use) -> dict[str, Change | None]:
   rows = {
     "another text's z": use.shuffled,
     'z from the prior': use.prior,
-    'z = 0': use.zeroed,
+    "z = the prior's mean": use.zeroed,
   }
   if len(use.alone) == 1:
     return rows | {'not told at all': next(iter(use.knocked_out.values()))}
@@ -203,7 +204,7 @@ def shuffled_gap(split: split_lib.Split) -> float:
   """`Use.shuffled.gap` and nothing else, for a split of two texts or more."""
   neighbour = split.neighbour
   assert neighbour is not None
-  nll = _nll(split, split.sample.z[neighbour], None)
+  nll = _nll(split, split.sample.of(neighbour), None)
   return split_lib.mean(nll - split.sample.nll)
 
 
@@ -241,8 +242,10 @@ def _by_token(split, advance) -> dict[str, Float[np.ndarray, 'N t']]:
   """-log p(y_t | y_<t, z) of every text, by whose z it is told."""
   texts, width = split.sample, split.corpus.tokens.shape[1] - 1
   names = ['own', 'prior', 'zeroed']
+  others = None
   if split.neighbour is not None:
     names.append('shuffled')
+    others = texts.of(split.neighbour)
 
   def one_batch(batch, rows):
     latents = {
@@ -250,10 +253,10 @@ def _by_token(split, advance) -> dict[str, Float[np.ndarray, 'N t']]:
       'prior': _prior_sample(
         split.task, split.params, batch, split.keys(rows, split_lib.PRIOR)
       ),
-      'zeroed': np.zeros_like(texts.z[rows]),
+      'zeroed': texts.prior_mean[rows],
     }
-    if split.neighbour is not None:
-      latents['shuffled'] = texts.z[split.neighbour[rows]]
+    if others is not None:
+      latents['shuffled'] = others[rows]
     nll = [
       _token_nll(split.task, split.params, batch, latents[name], None)
       for name in names
@@ -288,14 +291,19 @@ def _by_points(split, advance) -> dict[tuple[str, ...], np.ndarray]:
 def _memory(split, advance) -> tuple[tuple[tuple[float, ...], ...], float]:
   """Attention on memory [L][H], and the share it would have if even."""
 
+  others = np.empty(split.count, np.int64)
+
   def one_batch(batch, rows):
+    seen = np.asarray(split.task.others_seen(batch))
+    others[rows[rows >= 0]] = seen[rows >= 0]
     return _memory_mass(split.task, split.params, batch, split.sample.z[rows])
 
   mass = split.per_text(one_batch, advance).mean(axis=0, dtype=np.float64)
   slots = split.task.model.settings.injection.memory_slots
   queries = split.corpus.lengths.astype(np.int64) - 1
-  share = slots / (slots + np.arange(1, queries.max() + 1))
-  even = np.cumsum(share)[queries - 1] / queries
+  keys = slots + others[:, None] + np.arange(1, queries.max() + 1)[None]
+  even = np.cumsum(slots / keys, axis=1)[np.arange(split.count), queries - 1]
+  even = even / queries
   return tuple(tuple(map(float, layer)) for layer in mass), float(even.mean())
 
 
@@ -323,7 +331,7 @@ def _evidence(split, shuffled, prior, knocked_out) -> tuple[str, ...]:
   judged, whose = (
     (prior, "the prior's") if shuffled is None else (shuffled, "another text's")
   )
-  mean = split.sample.mean
+  mean = split.sample.from_prior(split.sample.mean)
   found = [
     f'{whose} z costs {judged.gap:.2f} ± {judged.error:.2f} nats '
     f'(collapsed below {collapse.SILENT}, used from {collapse.USED} on)',

@@ -87,7 +87,8 @@ class Posterior(nn.Module):
     group: Group | None = None,
   ) -> gaussian.Gaussian:
     settings = self.settings
-    pooled = self._pool(states.astype(jnp.float32), visible)
+    states = states.astype(jnp.float32)
+    pooled = pool(states, visible, self.pooling, self.heads)
     # Normalised, a bias of the map would cancel.
     mean = nn.Dense(self.size, not settings.batch_norm, name='mean')(pooled)
     if settings.batch_norm:
@@ -101,7 +102,7 @@ class Posterior(nn.Module):
       bias_init=nn.initializers.constant(INITIAL_LOGVAR),
       name='logvar',
     )(pooled)
-    logvar = LOGVAR_LIMIT * jnp.tanh(raw / LOGVAR_LIMIT)
+    logvar = bounded(raw)
     if settings.min_rate:
       logvar = below(logvar, max_logvar(settings.min_rate / self.size))
     return gaussian.Gaussian(mean, logvar)
@@ -126,21 +127,33 @@ class Posterior(nn.Module):
       self.sow('running', f'running_{name}', moved, reduce_fn=_replace)
     return batch
 
-  def _pool(self, states, visible):
-    if self.pooling == 'first':
-      return states[:, 0]
-    if self.pooling == 'mean':
-      shares = visible / jnp.sum(visible, axis=1, keepdims=True)
-      return jnp.einsum('bt,btd->bd', shares, states)
-    init = nn.initializers.normal(attention.INIT_STD)
-    scores = nn.Dense(
-      self.heads, use_bias=False, kernel_init=init, name='query'
-    )(states)
-    scores = jnp.where(visible[:, :, None], scores, -jnp.inf)
-    shares = jax.nn.softmax(scores, axis=1)
-    by_head = states.reshape(*states.shape[:2], self.heads, -1)
-    pooled = jnp.einsum('bth,bthk->bhk', shares, by_head)
-    return pooled.reshape(states.shape[0], -1)
+
+def pool(
+  states: Float[Array, 'B T D'],
+  visible: Bool[Array, 'B T'],
+  pooling: str,
+  heads: int,
+) -> Float[Array, 'B D']:
+  """One state a text. Called in a compact method, whose `query` it may make."""
+  if pooling == 'first':
+    return states[:, 0]
+  if pooling == 'mean':
+    shares = visible / jnp.sum(visible, axis=1, keepdims=True)
+    return jnp.einsum('bt,btd->bd', shares, states)
+  init = nn.initializers.normal(attention.INIT_STD)
+  scores = nn.Dense(heads, use_bias=False, kernel_init=init, name='query')(
+    states
+  )
+  scores = jnp.where(visible[:, :, None], scores, -jnp.inf)
+  shares = jax.nn.softmax(scores, axis=1)
+  by_head = states.reshape(*states.shape[:2], heads, -1)
+  pooled = jnp.einsum('bth,bthk->bhk', shares, by_head)
+  return pooled.reshape(states.shape[0], -1)
+
+
+def bounded(raw: Float[Array, 'B Z']) -> Float[Array, 'B Z']:
+  """A log variance within ± LOGVAR_LIMIT, and near 0 as it is."""
+  return LOGVAR_LIMIT * jnp.tanh(raw / LOGVAR_LIMIT)
 
 
 def moments(

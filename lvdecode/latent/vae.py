@@ -1,173 +1,41 @@
 """The latent-variable text decoder: encoder, posterior, injection, GPT."""
 
-import dataclasses
-
 from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from lvdecode import errors
-from lvdecode.latent import adapters
+from lvdecode.latent import condition as conditions
 from lvdecode.latent import gaussian
 from lvdecode.latent import injection as injections
 from lvdecode.latent import posterior
+from lvdecode.latent import prior as priors
+from lvdecode.latent import sizes as sizes_lib
+from lvdecode.nn import attention
 from lvdecode.nn import bert
 from lvdecode.nn import gpt
 from lvdecode.nn import kernels
-from lvdecode.nn import layers as layers_lib
-from lvdecode.nn import transformer
 from lvdecode.nn import vocabulary
+from lvdecode.text import pipeline
 
-ENCODERS = ('own', 'shared_embeddings', 'decoder', 'bert')
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderSettings:
-  """The sizes of a GPT; width is heads times an even head width.
-
-  Attributes:
-    vocab_multiple: rows of the embedding are rounded up to a multiple of it;
-      rows that are no token have no probability.
-    inner: width of the MLPs; 0 for 4 width.
-    activation: 'gelu_tanh' (GPT-2's), 'gelu' (exact), 'relu' or 'silu'.
-    epsilon: added to the variances by the layer norms.
-  """
-
-  vocab_multiple: int
-  layers: int
-  heads: int
-  width: int
-  inner: int
-  positions: int
-  dropout: float
-  activation: str
-  epsilon: float
-
-  def __post_init__(self):
-    for key in ('vocab_multiple', 'layers', 'heads', 'width', 'positions'):
-      errors.at_least(f'model.decoder.{key}', getattr(self, key), 1)
-    _divides('model.decoder', self.heads, self.width)
-    errors.at_least('model.decoder.inner', self.inner, 0)
-    errors.between('model.decoder.dropout', self.dropout, 0.0, 1.0)
-    _activated('model.decoder', self.activation, self.epsilon)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EncoderSettings:
-  """The network behind q(z | y).
-
-  Attributes:
-    kind: 'own' (a bidirectional Transformer of its own), 'shared_embeddings'
-      (its own blocks on the decoder's embeddings), 'decoder' (the decoder's
-      blocks without the causal mask; the sizes below then go unused) or 'bert'
-      (with a tokenizer of its own).
-    inner: width of the MLPs; 0 for 4 width.
-    positions: the longest text it reads; 0 for as many as the decoder.
-    activation: as of the decoder.
-    epsilon: added to the variances by the layer norms.
-    pooling: 'attention', 'mean' or 'first'.
-  """
-
-  kind: str
-  layers: int
-  heads: int
-  width: int
-  inner: int
-  positions: int
-  activation: str
-  epsilon: float
-  dropout: float
-  pooling: str
-
-  def __post_init__(self):
-    errors.one_of('model.encoder.kind', self.kind, ENCODERS)
-    for key in ('layers', 'heads', 'width'):
-      errors.at_least(f'model.encoder.{key}', getattr(self, key), 1)
-    for key in ('inner', 'positions'):
-      errors.at_least(f'model.encoder.{key}', getattr(self, key), 0)
-    _activated('model.encoder', self.activation, self.epsilon)
-    _divides('model.encoder', self.heads, self.width)
-    errors.between('model.encoder.dropout', self.dropout, 0.0, 1.0)
-    errors.one_of('model.encoder.pooling', self.pooling, posterior.POOLINGS)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-  """Everything that decides the shape of the parameters.
-
-  Attributes:
-    adapters: changes of low rank, whose parameters are beside the network's:
-      `VAE` is given them merged.
-    latent_size: Z.
-    attention: 'auto', 'xla', or 'cudnn': fused, on GPUs in bfloat16.
-    scan_layers: compiles one layer for all: see nn/layers.py.
-    remat: what of a layer the backward pass computes again.
-    dtype: of the computation, 'float32' or 'bfloat16'; parameters, softmax
-      and losses are float32 always.
-  """
-
-  decoder: DecoderSettings
-  adapters: adapters.AdapterSettings
-  encoder: EncoderSettings
-  posterior: posterior.PosteriorSettings
-  injection: injections.InjectionSettings
-  latent_size: int
-  attention: str
-  scan_layers: bool
-  remat: str
-  dtype: str
-
-  @property
-  def execution(self) -> layers_lib.Execution:
-    """How stacks of layers are run."""
-    return layers_lib.Execution(self.attention, self.scan_layers, self.remat)
-
-  @property
-  def reads_apart(self) -> bool:
-    """Whether the encoder has a tokenizer of its own."""
-    return bool(self.injection.points) and self.encoder.kind == 'bert'
-
-  def __post_init__(self):
-    errors.at_least('model.latent_size', self.latent_size, 1)
-    rate = self.posterior.min_rate / self.latent_size
-    if posterior.max_logvar(rate) <= -posterior.LOGVAR_LIMIT:
-      raise errors.UserError(
-        f'model.posterior.min_rate = {self.posterior.min_rate}: at most 4.5 nats '
-        f'for each of the {self.latent_size} dimensions of model.latent_size'
-      )
-    errors.one_of('model.dtype', self.dtype, ('float32', 'bfloat16'))
-    errors.one_of('model.attention', self.attention, kernels.ATTENTION)
-    errors.one_of('model.remat', self.remat, tuple(layers_lib.REMAT))
-    width = self.decoder.width // self.decoder.heads
-    obstacle = kernels.fused_obstacle('gpu', jnp.dtype(self.dtype), width)
-    if self.attention == 'cudnn' and obstacle:
-      raise errors.UserError(
-        f"model.attention = 'cudnn': {obstacle}; 'auto' takes it where it can"
-      )
-    if (
-      self.encoder.kind == 'shared_embeddings'
-      and self.encoder.width != self.decoder.width
-    ):
-      raise errors.UserError(
-        f'model.encoder.width = {self.encoder.width}, model.decoder.width = '
-        f'{self.decoder.width}: shared_embeddings needs the same width'
-      )
-    for layer in self.injection.memory_layers:
-      if not 0 <= layer < self.decoder.layers:
-        raise errors.UserError(
-          f'model.injection.memory_layers names layer {layer}, the decoder has '
-          f'layers 0 to {self.decoder.layers - 1}'
-        )
+# Networks that read texts; the second and third are there where nothing is
+# shared.
+_ENCODER, _OF_PRIOR, _OF_ROUTES = (
+  'encoder',
+  'prior_encoder',
+  'condition_encoder',
+)
+_DECODER = 'decoder'
 
 
 class VAE(nn.Module):
-  """p(y | z) by a GPT that is told z, q(z | y) by an encoder, p(z) = N(0, I).
+  """p(y | z, x) by a GPT that is told z, q(z | y, x) by an encoder, p(z | x).
 
-  Without injection points nothing can be told: z has no dimension, the KL is
-  0, there is no encoder, and what is left is the plain language model.
+  Without anything that reads a condition x there is none, and p(z) = N(0, I).
+  Without injection points no z can be told: it has no dimension, the KL is 0,
+  there is no posterior, and what is left is the plain language model.
   """
 
-  settings: ModelSettings
+  settings: sizes_lib.ModelSettings
   vocab_size: int
   encoder_vocab_size: int
 
@@ -189,25 +57,42 @@ class VAE(nn.Module):
       dtype=dtype,
       execution=settings.execution,
     )
-    if not settings.injection.points:
-      return
-    sizes, heads = settings.encoder, settings.encoder.heads
-    if sizes.kind == 'decoder':
-      heads = settings.decoder.heads
-    else:
-      self.encoder = self._encoder(sizes, dtype)
+    if settings.encoder.kind != 'decoder':
+      self.encoder = self._encoder(dtype)
+    self.prior_encoder = self._encoder(dtype)
+    self.condition_encoder = self._encoder(dtype)
     self.posterior = posterior.Posterior(
-      settings.posterior, settings.latent_size, sizes.pooling, heads
+      settings.posterior,
+      settings.latent_size,
+      settings.encoder.pooling,
+      self._heads(_ENCODER),
+    )
+    self.prior = priors.Prior(
+      settings.latent_size,
+      settings.encoder.pooling,
+      self._heads(self._reader(_OF_PRIOR)),
     )
     self.injection = injections.Injection(
       settings=settings.injection,
-      layers=settings.decoder.layers,
-      heads=settings.decoder.heads,
-      width=settings.decoder.width,
+      layers=sizes.layers,
+      heads=sizes.heads,
+      width=sizes.width,
       vocab_size=self.decoder.rows,
     )
+    self.condition = conditions.Routes(
+      settings.condition, sizes.layers, sizes.heads, sizes.width
+    )
+    self.segments = {
+      whose: nn.Embed(
+        settings.condition.segments + 1,  # the last is the text's
+        (sizes if whose == _DECODER else settings.encoder).width,
+        embedding_init=nn.initializers.normal(attention.INIT_STD),
+      )
+      for whose in (_DECODER, _ENCODER, _OF_PRIOR, _OF_ROUTES)
+    }
 
-  def _encoder(self, sizes: EncoderSettings, dtype) -> gpt.GPT | bert.BERT:
+  def _encoder(self, dtype) -> gpt.GPT | bert.BERT:
+    sizes = self.settings.encoder
     chosen = dict(
       vocab_size=self.encoder_vocab_size,
       positions=sizes.positions or self.settings.decoder.positions,
@@ -226,15 +111,52 @@ class VAE(nn.Module):
       vocab_multiple=1, execution=self.settings.execution, **chosen
     )
 
+  def _reader(self, name: str) -> str:
+    """The network that reads for the prior or the routes."""
+    share = self.settings.condition.share
+    if name == _OF_PRIOR:
+      share = self.settings.prior.share
+    return _ENCODER if share else name
+
+  def _network(self, name: str):
+    """Its blocks."""
+    if name == _ENCODER and self.settings.encoder.kind == 'decoder':
+      return self.decoder
+    return getattr(self, name)
+
+  def _heads(self, name: str) -> int:
+    settings = self.settings
+    of_decoder = name == _ENCODER and settings.encoder.kind == 'decoder'
+    return (settings.decoder if of_decoder else settings.encoder).heads
+
+  def _embeds(self, name: str) -> str:
+    """Whose embeddings it reads by."""
+    kind = self.settings.encoder.kind
+    shared = kind == 'shared_embeddings' or (
+      kind == 'decoder' and name == _ENCODER
+    )
+    return _DECODER if shared else name
+
   def part(self, path: str) -> str:
     """Whose the parameter is: 'encoder', 'decoder', or 'both' for shared."""
+    settings = self.settings
     top, _, rest = path.partition('/')
-    if top in ('encoder', 'posterior'):
+    if top == 'posterior':
       return 'encoder'
-    kind = self.settings.encoder.kind if self.latent_size else 'own'
+    if top in (_ENCODER, f'segments_{_ENCODER}'):
+      # What reads x for p(z | x) or for the decoder is of the model itself.
+      learned = settings.prior.kind == 'learned'
+      serves = (learned and settings.prior.share) or (
+        settings.condition.encoded and settings.condition.share
+      )
+      return 'both' if serves else 'encoder'
+    kind = settings.encoder.kind if self.latent_size else 'own'
     embedding = rest.startswith(('wte/', 'wpe/'))
     shared = kind == 'decoder' or (kind == 'shared_embeddings' and embedding)
-    return 'both' if top == 'decoder' and shared else 'decoder'
+    if top == f'segments_{_DECODER}':
+      shared = kind in ('decoder', 'shared_embeddings')
+      return 'both' if shared else 'decoder'
+    return 'both' if top == _DECODER and shared else 'decoder'
 
   @property
   def latent_size(self) -> int:
@@ -245,28 +167,136 @@ class VAE(nn.Module):
     self,
     tokens: Int[Array, 'B T'],
     visible: Bool[Array, 'B T'],
+    condition: pipeline.Condition | None = None,
     deterministic: bool = True,
     group: posterior.Group | None = None,
   ) -> gaussian.Gaussian:
-    """q(z | y) [B, Z]; positions that are not visible change nothing.
+    """q(z | y, x) [B, Z]; positions that are not visible change nothing.
 
-    `group` is the batch while training: see `posterior.Posterior`.
+    x and y are read as one sequence. `group` is the batch while training: see
+    `posterior.Posterior`.
     """
     if not self.latent_size:
       return gaussian.standard((tokens.shape[0], 0))
-    # Texts end before their padding: see `text.pipeline`.
-    mask = kernels.RightPadded(jnp.sum(visible, axis=1, dtype=jnp.int32))
-    kind = self.settings.encoder.kind
-    blocks = self.decoder if kind == 'decoder' else self.encoder
-    embed = self.encoder if kind in ('own', 'bert') else self.decoder
-    states = blocks.blocks(
-      embed.embed(tokens), mask, deterministic=deterministic
+    if condition is None:
+      embed = self._network(self._embeds(_ENCODER)).embed(tokens)
+      blocks = self._network(_ENCODER)
+      # Texts end before their padding: see `text.pipeline`.
+      mask = kernels.RightPadded(jnp.sum(visible, axis=1, dtype=jnp.int32))
+      states = blocks.blocks(embed, mask, deterministic=deterministic)
+      return self.posterior(states, visible, group)
+    of_text = jnp.full_like(tokens, self.settings.condition.segments)
+    visible = jnp.concatenate([condition.visible, visible], axis=1)
+    states = self._read(
+      _ENCODER,
+      jnp.concatenate([condition.tokens, tokens], axis=1),
+      visible,
+      jnp.concatenate([self._parts(condition), of_text], axis=1),
+      deterministic,
     )
     return self.posterior(states, visible, group)
+
+  def given(
+    self,
+    count: int,
+    condition: pipeline.Condition | None,
+    deterministic: bool = True,
+  ) -> conditions.Given:
+    """What `count` texts are given: x is read, and no text is."""
+    settings = self.settings
+    prior = gaussian.standard((count, self.latent_size))
+    if condition is None:
+      return conditions.Given(prior)
+    learned, encoded = settings.prior.kind == 'learned', None
+    of_prior, of_routes = self._reader(_OF_PRIOR), self._reader(_OF_ROUTES)
+    readers = {of_prior} if learned else set()
+    if settings.condition.encoded:
+      readers.add(of_routes)
+    states = {
+      name: self._read(
+        name,
+        jnp.asarray(condition.tokens),
+        jnp.asarray(condition.visible),
+        self._parts(condition),
+        deterministic,
+      )
+      for name in sorted(readers)
+    }
+    if learned:
+      prior = self.prior(states[of_prior], jnp.asarray(condition.visible))
+    if settings.condition.encoded:
+      encoded = states[of_routes]
+    return conditions.Given(prior, condition, encoded)
+
+  def _parts(self, condition: pipeline.Condition) -> Int[Array, 'B S']:
+    """The segments of x, within what there are embeddings for."""
+    most = max(0, self.settings.condition.segments - 1)
+    return jnp.minimum(condition.segments, most)
+
+  def _read(
+    self, name, tokens, visible, segments, deterministic
+  ) -> Float[Array, 'B S D']:
+    """States of a sequence, by positions that count what is visible."""
+    embed = self._embeds(name)
+    h = self._embedded(embed, tokens, segments)
+    h = self._network(embed).place(h, visible)
+    return self._network(name).blocks(
+      h, attention.padding(visible), deterministic=deterministic
+    )
+
+  def _embedded(self, embed: str, tokens, segments) -> Float[Array, 'B S D']:
+    h = self._network(embed).wte(tokens)
+    if self.settings.condition.segments:
+      h = h + self.segments[embed](segments)
+    return h
 
   def inject(self, z: Float[Array, 'B Z']) -> gpt.Injected:
     """What the decoder is told of z."""
     return self.injection(z) if self.latent_size else gpt.Injected()
+
+  def tell(
+    self,
+    z: Float[Array, 'B Z'],
+    given: conditions.Given | None,
+    points: tuple[str, ...] | None = None,
+  ) -> gpt.Injected:
+    """What the decoder is told of z, and of x by its routes.
+
+    With `points`, the others of the model's injection points are knocked out.
+    """
+    injected, settings = self.inject(z), self.settings.condition
+    if points is not None:
+      injected = injections.only(injected, points)
+    if not settings.routes:
+      return injected
+    assert given is not None and given.condition is not None
+    if settings.encoded:
+      assert given.states is not None
+      memory, context = self.condition(
+        given.states, jnp.asarray(given.condition.visible)
+      )
+      injected = injected._replace(
+        memory=conditions.both(injected.memory, memory), context=context
+      )
+    if 'prefix' in settings.routes:
+      injected = self._fronted(injected, given.condition)
+    return injected
+
+  def _fronted(self, injected, condition) -> gpt.Injected:
+    """With the tokens of x as a prefix, which is told z as the text is."""
+    x = self._embedded(_DECODER, condition.tokens, self._parts(condition))
+    embedding = injected.embedding
+    if embedding is not None:
+      x = x + embedding[:, None]
+    if self.settings.condition.segments:
+      count = len(condition.tokens)
+      of_text = jnp.full(count, self.settings.condition.segments)
+      row = self.segments[_DECODER](of_text)
+      embedding = row if embedding is None else embedding + row
+    return injected._replace(
+      embedding=embedding,
+      prefix=gpt.Prefix(x, jnp.asarray(condition.visible)),
+    )
 
   def token_nll(
     self,
@@ -275,15 +305,11 @@ class VAE(nn.Module):
     z: Float[Array, 'B Z'],
     max_bytes: int,
     points: tuple[str, ...] | None = None,
+    given: conditions.Given | None = None,
     deterministic: bool = True,
   ) -> Float[Array, 'B T']:
-    """-log p(targets_t | tokens_<=t, z) in nats.
-
-    With `points`, the others of the model's injection points are knocked out.
-    """
-    injected = self.inject(z)
-    if points is not None:
-      injected = injections.only(injected, points)
+    """-log p(targets_t | tokens_<=t, z, x) in nats; `points` as of `tell`."""
+    injected = self.tell(z, given, points)
     hidden = self.decoder(tokens, injected, deterministic)
     return vocabulary.token_nll(
       self.decoder.head(injected), hidden, targets, max_bytes
@@ -296,29 +322,38 @@ class VAE(nn.Module):
     weights: Float[Array, 'B T'],
     z: Float[Array, 'B Z'],
     max_bytes: int,
+    given: conditions.Given | None = None,
     deterministic: bool = True,
   ) -> vocabulary.Summed:
     """The terms of `token_nll` and their weighted sum, for its gradient."""
-    injected = self.inject(z)
+    injected = self.tell(z, given)
     hidden = self.decoder(tokens, injected, deterministic)
     return vocabulary.summed_nll(
       self.decoder.head(injected), hidden, targets, weights, max_bytes
     )
 
   def __call__(
-    self, tokens: Int[Array, 'B T'], visible: Bool[Array, 'B T']
+    self,
+    tokens: Int[Array, 'B T'],
+    visible: Bool[Array, 'B T'],
+    condition: pipeline.Condition | None = None,
   ) -> Float[Array, 'B T V']:
     """Logits at the posterior mean: touches every parameter once."""
-    injected = self.inject(self.encode(tokens, visible).mean)
+    q = self.encode(tokens, visible, condition)
+    injected = self.tell(q.mean, self.given(tokens.shape[0], condition))
     hidden = self.decoder(tokens, injected)
     return vocabulary.logits(self.decoder.head(injected), hidden)
 
   def start(
-    self, z: Float[Array, 'B Z'], length: int
+    self,
+    z: Float[Array, 'B Z'],
+    length: int,
+    given: conditions.Given | None = None,
   ) -> tuple[gpt.Injected, gpt.Cache]:
-    """What decoding carries on with: z told once, an empty cache."""
-    injected = self.inject(z)
-    return injected, self.decoder.start(injected, z.shape[0], length)
+    """What decoding carries on with: z and x told once, in an empty cache."""
+    injected = self.tell(z, given)
+    cache = self.decoder.start(injected, z.shape[0], length)
+    return injected._replace(prefix=None), cache
 
   def extend(
     self, tokens: Int[Array, 'B T'], injected: gpt.Injected, cache: gpt.Cache
@@ -327,17 +362,3 @@ class VAE(nn.Module):
     hidden, cache = self.decoder.extend(tokens, injected, cache)
     scores = vocabulary.logits(self.decoder.head(injected), hidden[:, -1:])
     return scores[:, 0], cache
-
-
-def _activated(section: str, activation: str, epsilon: float) -> None:
-  known = tuple(transformer.ACTIVATIONS)
-  errors.one_of(f'{section}.activation', activation, known)
-  errors.at_least(f'{section}.epsilon', epsilon, 1e-12)
-
-
-def _divides(section: str, heads: int, width: int) -> None:
-  if width % heads:
-    raise errors.UserError(
-      f'{section}.heads = {heads} does not divide {section}.width = {width}: '
-      'choose a width that is a multiple of the heads'
-    )

@@ -65,6 +65,12 @@ def causal(length: int) -> Bool[Array, '1 1 T T']:
   return jnp.tril(jnp.ones((1, 1, length, length), bool))
 
 
+def counted(visible: Bool[Array, 'B T']) -> Int[Array, 'B T']:
+  """The position of each, counting what is visible before it."""
+  places = jnp.cumsum(visible, axis=1) - visible
+  return places.astype(jnp.int32)
+
+
 def padding(visible: Bool[Array, 'B S']) -> Bool[Array, 'B 1 1 S']:
   """Every query sees the keys that exist."""
   return visible[:, None, None, :]
@@ -86,17 +92,30 @@ def behind_memory(
 
 
 def start_cache(
-  memory: Memory | None, batch: int, length: int, heads: int, width: int, dtype
+  memory: Memory | None,
+  batch: int,
+  length: int,
+  heads: int,
+  width: int,
+  dtype,
+  seen: Bool[Array, 'B T'] | None = None,
 ) -> LayerCache:
-  """An empty cache for `length` tokens, the memory written at its head."""
+  """An empty cache for `length` tokens, the memory written at its head.
+
+  `seen` says which of the tokens will be seen by others; None for all.
+  """
   shape = (batch, heads, length, width // heads)
   if memory is None:
     zeros = jnp.zeros(shape, dtype)
-    return LayerCache(zeros, zeros, None, None)
+    return LayerCache(zeros, zeros, seen, None)
   visible, score = memory.visible, memory.score
+  if visible is None and seen is not None:
+    visible = jnp.ones((batch, memory.keys.shape[1]), bool)
   if visible is not None:
     visible = jnp.broadcast_to(visible, (batch, visible.shape[1]))
-    visible = jnp.pad(visible, ((0, 0), (0, length)), constant_values=True)
+    if seen is None:
+      seen = jnp.ones((batch, length), bool)
+    visible = jnp.concatenate([visible, seen], axis=1)
   if score is not None:
     score = jnp.pad(score, ((0, 0), (0, length)))
   room = ((0, 0), (0, 0), (0, length), (0, 0))
@@ -114,8 +133,8 @@ class SelfAttention(nn.Module):
   softmax(Q K'^T / sqrt(K)) V' with K' = [k_z; K], V' = [v_z; V] where there
   is memory (Ziegler et al. 2019). The softmax is taken in float32.
 
-  A caller who makes `intermediates` mutable finds `memory_mass` [B, H, T]
-  there, the share of each query's attention that goes to the memory. It costs
+  A caller who makes `intermediates` mutable finds `memory_mass` [B, H, T, M]
+  there, the share of each query's attention that goes to each slot. It costs
   nothing when it is not asked for.
   """
 
@@ -161,7 +180,7 @@ class SelfAttention(nn.Module):
       v = jnp.concatenate([memory.values.astype(v.dtype), v], axis=1)
       if self.is_mutable_collection('intermediates'):
         shares = _shares(q, k, mask, bias)[..., : memory.keys.shape[1]]
-        self.sow('intermediates', 'memory_mass', jnp.sum(shares, axis=-1))
+        self.sow('intermediates', 'memory_mass', shares)
     return self._attend(q, k, v, mask, bias)
 
   def extend(

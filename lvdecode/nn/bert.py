@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
+from lvdecode.nn import context as contexts
 from lvdecode.nn import kernels
 from lvdecode.nn import transformer
 
@@ -21,9 +22,11 @@ class Block(transformer.Block):
     mask: kernels.Mask,
     memory: attention.Memory | None = None,
     deterministic: bool = True,
+    context: contexts.Context | None = None,
   ) -> Float[Array, 'B T D']:
     attended = self.attn(h, mask, memory)
     h = self.ln_1(h + self.drop(attended, deterministic=deterministic))
+    h = self.attend(h, context, deterministic)
     return self.ln_2(h + self.drop(self.mlp(h), deterministic=deterministic))
 
 

@@ -4,13 +4,29 @@ from typing import NamedTuple
 
 from flax import linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
+from lvdecode.nn import context as contexts
 from lvdecode.nn import kernels
 from lvdecode.nn import layers as layers_lib
 from lvdecode.nn import transformer
 from lvdecode.nn import vocabulary
+
+
+class Prefix(NamedTuple):
+  """What stands in front of the tokens, in the decoder's own sequence.
+
+  Every token sees it, it sees none of them, and they take the positions behind
+  it. Positions count what is visible: padding takes none.
+
+  Attributes:
+    embedding: [B, S, D], in the place of tokens' embeddings.
+    visible: [B, S], False at padding.
+  """
+
+  embedding: Float[Array, 'B S D']
+  visible: Bool[Array, 'B S']
 
 
 class Injected(NamedTuple):
@@ -24,12 +40,16 @@ class Injected(NamedTuple):
     memory: keys and values [L, B, M, H, K] in front of the sequence.
     fusion: bends the last hidden states before the vocabulary head.
     logits: [B, V], added to the logits of every position.
+    prefix: stands in front of the tokens and takes their first positions.
+    context: [L, ...], a sub-layer of each block.
   """
 
   embedding: Float[Array, 'B D'] | None = None
   memory: attention.Memory | None = None
   fusion: vocabulary.Fusion | None = None
   logits: Float[Array, 'B V'] | None = None
+  prefix: Prefix | None = None
+  context: contexts.Context | None = None
 
 
 NOTHING = Injected()
@@ -41,12 +61,13 @@ class Cache(NamedTuple):
   Attributes:
     layers: one cache a layer.
     written: filled slots, the memory's included.
-    position: tokens so far: the next token's position.
+    position: tokens so far: the next token's position, of each text where a
+      prefix of its own length is in front.
   """
 
   layers: tuple[attention.LayerCache, ...]
   written: Int[Array, '']
-  position: Int[Array, '']
+  position: Int[Array, '*B']
 
 
 class GPT(nn.Module):
@@ -104,21 +125,42 @@ class GPT(nn.Module):
     deterministic: bool = True,
   ) -> Float[Array, 'B T D']:
     """Hidden states behind `ln_f`, each seeing the tokens up to its own."""
-    h = self.embed(tokens, injected)
-    return self.blocks(h, kernels.CAUSAL, injected.memory, deterministic)
+    length, prefix = tokens.shape[1], injected.prefix
+    mask: kernels.Mask = kernels.CAUSAL
+    if prefix is None:
+      h = self.embed(tokens, injected)
+    else:
+      own = self.embed(tokens, injected, _count(prefix))
+      h = jnp.concatenate([self._front(prefix), own], axis=1)
+      self._check_room(h.shape[1])
+      seen = _behind(prefix, length)
+      mask = attention.causal(h.shape[1]) & attention.padding(seen)
+    hidden = self.blocks(
+      h, mask, injected.memory, deterministic, injected.context
+    )
+    return hidden[:, -length:]
 
   def embed(
     self,
     tokens: Int[Array, 'B T'],
     injected: Injected = NOTHING,
-    position: int | Int[Array, ''] = 0,
+    position: int | Int[Array, '*B'] = 0,
   ) -> Float[Array, 'B T D']:
     """h0_t = wte[y_t] + wpe[t] + embedding, the first token at `position`."""
     length = tokens.shape[1]
     self._check_room(length)
-    h = self.wte(tokens) + self.wpe(position + jnp.arange(length))[None]
+    first = jnp.reshape(jnp.asarray(position), (-1, 1))
+    h = self.wte(tokens) + self.wpe(first + jnp.arange(length)[None])
     if injected.embedding is not None:
       h = h + injected.embedding[:, None, :]
+    return h.astype(self.dtype)
+
+  def place(
+    self, embedding: Float[Array, 'B T D'], visible: Bool[Array, 'B T']
+  ) -> Float[Array, 'B T D']:
+    """embedding + wpe[t], where t counts what is visible."""
+    self._check_room(visible.shape[1])
+    h = embedding + self.wpe(attention.counted(visible))
     return h.astype(self.dtype)
 
   def blocks(
@@ -127,6 +169,7 @@ class GPT(nn.Module):
     mask: kernels.Mask,
     memory: attention.Memory | None = None,
     deterministic: bool = True,
+    context: contexts.Context | None = None,
   ) -> Float[Array, 'B T D']:
     """All blocks and `ln_f`, from embeddings, under any mask."""
     h = self.drop(h, deterministic=deterministic)
@@ -137,7 +180,8 @@ class GPT(nn.Module):
     if self.execution.plain or modules:
       for index, block in enumerate(self.h):
         layer = None if memory is None else memory.layer(index)
-        h = block(h, mask, layer, deterministic)
+        told = None if context is None else context.layer(index)
+        h = block(h, mask, layer, deterministic, told)
       return self.ln_f(h)
     params = self.variables['params']
     h = layers_lib.run(
@@ -145,16 +189,19 @@ class GPT(nn.Module):
       [params[f'h_{index}'] for index in range(self.layers)],
       h,
       mask,
-      memory,
+      (memory, context),
       None if deterministic else self.make_rng('dropout'),
       self.execution,
     )
     return self.ln_f(h)
 
   def start(self, injected: Injected, batch: int, length: int) -> Cache:
-    """An empty cache for `length` tokens, the memory written once."""
+    """A cache for `length` tokens, the memory and the prefix written once."""
+    memory, prefix, slots, seen = injected.memory, injected.prefix, 0, None
+    if prefix is not None:
+      seen = _behind(prefix, length)
+      length = seen.shape[1]
     self._check_room(length)
-    memory, slots = injected.memory, 0
     if memory is not None:
       slots = memory.keys.shape[2]
     layers = tuple(
@@ -165,10 +212,16 @@ class GPT(nn.Module):
         self.heads,
         self.width,
         self.dtype,
+        seen,
       )
       for index in range(self.layers)
     )
-    return Cache(layers, jnp.asarray(slots), jnp.asarray(0))
+    cache = Cache(layers, jnp.asarray(slots), jnp.asarray(0))
+    if prefix is None:
+      return cache
+    _, layers = self._extend(self._front(prefix), injected, cache)
+    slots += prefix.visible.shape[1]
+    return Cache(layers, jnp.asarray(slots), _count(prefix))
 
   def extend(
     self,
@@ -178,15 +231,25 @@ class GPT(nn.Module):
   ) -> tuple[Float[Array, 'B T D'], Cache]:
     """Hidden states of T further tokens, and the cache with them added."""
     h = self.embed(tokens, injected, cache.position)
-    layers = []
-    for block, layer in zip(self.h, cache.layers, strict=True):
-      h, layer = block.extend(h, layer, cache.written)
-      layers.append(layer)
+    h, layers = self._extend(h, injected, cache)
     length = tokens.shape[1]
-    cache = Cache(
-      tuple(layers), cache.written + length, cache.position + length
-    )
+    cache = Cache(layers, cache.written + length, cache.position + length)
     return self.ln_f(h), cache
+
+  def _extend(self, h, injected, cache):
+    """The states behind all blocks, and every layer's cache with them added."""
+    layers = []
+    for index, (block, layer) in enumerate(
+      zip(self.h, cache.layers, strict=True)
+    ):
+      context = injected.context
+      told = None if context is None else context.layer(index)
+      h, layer = block.extend(h, layer, cache.written, told)
+      layers.append(layer)
+    return h, tuple(layers)
+
+  def _front(self, prefix: Prefix) -> Float[Array, 'B S D']:
+    return self.place(prefix.embedding, prefix.visible)
 
   def head(self, injected: Injected = NOTHING) -> vocabulary.Head:
     """What turns hidden states into logits; see nn/vocabulary.py."""
@@ -204,3 +267,14 @@ class GPT(nn.Module):
         f'{length} tokens do not fit in {self.positions} positions: raise '
         'decoder.positions or shorten pipeline.lengths'
       )
+
+
+def _count(prefix: Prefix) -> Int[Array, ' B']:
+  """The positions that are taken."""
+  return jnp.sum(prefix.visible, axis=1, dtype=jnp.int32)
+
+
+def _behind(prefix: Prefix, length: int) -> Bool[Array, 'B S']:
+  """Which places are seen by those behind: all of `length` more tokens."""
+  room = ((0, 0), (0, length))
+  return jnp.pad(prefix.visible, room, constant_values=True)

@@ -51,18 +51,18 @@ def run(
   params: Sequence[Any],
   h: Float[Array, 'B T D'],
   mask: kernels.Mask,
-  told: Any,
+  told: tuple[Any, Any],
   dropout: Key[Array, ''] | None,
   execution: Execution,
 ) -> Float[Array, 'B T D']:
   """h through a layer for each of `params`.
 
   Args:
-    block: called with (h, mask, its share of told, deterministic).
+    block: called as `transformer.Block`.
     params: of each layer.
     h: what the first is given.
     mask: of all.
-    told: a tree whose leaves have the layers as first axis, or None.
+    told: memory and context, with the layers as first axis, or None.
     dropout: a key from which each layer has its own; None: no dropout. The
       draws are the same scanned and unrolled, but others than those of the
       layers called as modules.
@@ -74,7 +74,10 @@ def run(
   def layer(h, own):
     values, part, key = own
     rngs = None if key is None else {'dropout': key}
-    out = block.apply({'params': values}, h, mask, part, key is None, rngs=rngs)
+    memory, context = part
+    out = block.apply(
+      {'params': values}, h, mask, memory, key is None, context, rngs=rngs
+    )
     return out, None
 
   if execution.remat != 'none':

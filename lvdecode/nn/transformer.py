@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from lvdecode.nn import attention
+from lvdecode.nn import context as contexts
 from lvdecode.nn import kernels
 
 # GPT-2's gelu is the tanh form, BERT's the exact one.
@@ -51,7 +52,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-  """h + attn(ln_1(h)), then h + mlp(ln_2(h)) (Radford et al. 2019)."""
+  """h + attn(ln_1(h)), then h + mlp(ln_2(h)) (Radford et al. 2019).
+
+  With a context its sub-layer stands between the two.
+  """
 
   heads: int
   width: int
@@ -80,9 +84,11 @@ class Block(nn.Module):
     mask: kernels.Mask,
     memory: attention.Memory | None = None,
     deterministic: bool = True,
+    context: contexts.Context | None = None,
   ) -> Float[Array, 'B T D']:
     attended = self.attn(self.ln_1(h), mask, memory)
     h = h + self.drop(attended, deterministic=deterministic)
+    h = self.attend(h, context, deterministic)
     return h + self.drop(self.mlp(self.ln_2(h)), deterministic=deterministic)
 
   def extend(
@@ -90,8 +96,22 @@ class Block(nn.Module):
     h: Float[Array, 'B T D'],
     cache: attention.LayerCache,
     written: Int[Array, ''],
+    context: contexts.Context | None = None,
   ) -> tuple[Float[Array, 'B T D'], attention.LayerCache]:
     """The same with T new tokens behind a cache; never with dropout."""
     attended, cache = self.attn.extend(self.ln_1(h), cache, written)
     h = h + attended
+    h = self.attend(h, context)
     return h + self.mlp(self.ln_2(h)), cache
+
+  def attend(
+    self,
+    h: Float[Array, 'B T D'],
+    context: contexts.Context | None,
+    deterministic: bool = True,
+  ) -> Float[Array, 'B T D']:
+    """h behind the context's sub-layer, if there is one."""
+    if context is None:
+      return h
+    attended = contexts.attend(h, context, self.epsilon)
+    return h + self.drop(attended, deterministic=deterministic)

@@ -95,8 +95,12 @@ def _modified(path: pathlib.Path) -> float:
 def _about(model) -> str:
   if not model.latent_size:
     return 'A GPT-2, trained as a plain language model.'
+  if model.config.model.prior.kind == 'learned':
+    prior = 'p(z | condition)'
+  else:
+    prior = 'N(0, I)'
   return (
-    f'A GPT-2 that is told a latent z ~ N(0, I) of {model.latent_size} '
+    f'A GPT-2 that is told a latent z ~ {prior} of {model.latent_size} '
     f'dimensions at {" and ".join(model.task.points)}, with an encoder '
     'q(z | text): a variational auto-encoder of texts.'
   )

@@ -93,7 +93,7 @@ def changes(use: use_lib.Use) -> mpl_figure.Figure:
   told = {
     "another text's z": use.shuffled,
     'z from the prior': use.prior,
-    'z = 0': use.zeroed,
+    "z = the prior's mean": use.zeroed,
     **{f'not told at {name}': found for name, found in use.knocked_out.items()},
   }
   if len(use.alone) > 2:  # of two, one alone is the other left out

@@ -40,8 +40,9 @@ class Exhibit(NamedTuple):
     groups: what is known of them: a label for each, under the group's name.
     views: their latents on planes; none for a plain language model.
     copies: reconstructions, greedy.
-    ways: from a text to another, both ends as they were written.
-    samples: each of its own z ~ p(z).
+    ways: from a text to another, both ends as they were written; none where
+      texts have conditions.
+    samples: each of its own z ~ p(z), and of the condition of a text.
   """
 
   texts: list[str]
@@ -80,20 +81,25 @@ class Run:
 def make(model: restore.Model, data: sources.Texts, seed: int) -> Exhibit:
   """Everything of an Exhibit, from texts the model was not trained on."""
   data = known(data, model.tokenizer, MAP_TEXTS, seed)
-  samples = model.sample(_SAMPLES, seed=seed)
+  given = data.given if model.task.model.settings.conditional else None
+  if given:
+    written = model.complete(given[:_SAMPLES], 1, seed=seed)
+    samples = [each[0] for each in written]
+  else:
+    samples = model.sample(_SAMPLES, seed=seed)
   if not model.latent_size or not data.texts:
     return Exhibit(data.texts, {}, [], [], [], samples)
   originals = data.texts[:_COPIES]
-  ends = data.texts[: 2 * _WAYS]
+  told = None if given is None else given[:_COPIES]
+  copies = model.reconstruct(originals, given=told)
+  # Between two conditions there is no third.
+  ends = [] if given else data.texts[: 2 * _WAYS]
   return Exhibit(
     texts=data.texts,
     groups=groups(data),
-    views=maps.views(np.asarray(model.encode(data.texts).mean)),
+    views=maps.views(np.asarray(model.encode(data.texts, given).mean)),
     copies=[
-      compare(text, copy)
-      for text, copy in zip(
-        originals, model.reconstruct(originals), strict=True
-      )
+      compare(text, copy) for text, copy in zip(originals, copies, strict=True)
     ],
     ways=[
       [start, *model.interpolate(start, end, _STEPS), end]
@@ -112,16 +118,7 @@ def known(
   rows = [row for row, tokens in enumerate(ids) if set(tokens) - {unknown}]
   # Data are often sorted by label: the first ones would be all of a kind.
   order = np.random.default_rng(seed).permutation(len(rows))[:limit]
-  rows = [rows[place] for place in order]
-
-  def chosen(values):
-    return [values[row] for row in rows]
-
-  return sources.Texts(
-    texts=chosen(data.texts),
-    labels=None if data.labels is None else chosen(data.labels),
-    factors={name: chosen(values) for name, values in data.factors.items()},
-  )
+  return sources.take(data, np.array(rows, int)[order])
 
 
 def groups(data: sources.Texts) -> dict[str, list[str]]:

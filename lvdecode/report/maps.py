@@ -42,7 +42,7 @@ def views(mean: Float[np.ndarray, 'N Z']) -> list[View]:
 
 
 def principal_axes(mean: Float[np.ndarray, 'N Z']) -> View:
-  """The first two principal axes, in the scale of z (the prior's is 1)."""
+  """The first two principal axes, in the scale of z (that of N(0, I) is 1)."""
   if not mean.shape[1]:
     raise errors.UserError(
       'the latents have no dimension: a plain language model has no map'
@@ -60,7 +60,7 @@ def principal_axes(mean: Float[np.ndarray, 'N Z']) -> View:
     places,
     f'first axis, {100 * share[0]:.0f} % of the variance',
     f'second axis, {100 * share[1]:.0f} % of the variance',
-    'as long as the standard deviation of the prior',
+    'of length 1, the standard deviation of N(0, I)',
   )
 
 

@@ -8,8 +8,8 @@ from lvdecode import errors
 from lvdecode import settings as settings_lib
 from lvdecode.sweeps import points as points_lib
 from lvdecode.tasks import latent
-from lvdecode.training import loop
 from lvdecode.training import optimizer
+from lvdecode.training import spec as spec_lib
 
 # What runs of one program may differ in: numbers that change neither a shape
 # nor what is computed, only by what is multiplied or compared with; and the
@@ -75,7 +75,7 @@ def numbers(settings: settings_lib.Settings) -> dict[str, float]:
 
 
 def rebuilt(
-  spec: loop.Run, values: Mapping[str, Any]
+  spec: spec_lib.Run, values: Mapping[str, Any]
 ) -> tuple[latent.LatentTask, optimizer.OptimizerSettings]:
   """The task and the optimiser's settings of a run, with other `NUMBERS`."""
   task = spec.task

@@ -23,6 +23,8 @@ class ObjectiveSettings:
     samples: draws of z for each sequence; 'elbo' takes their mean.
     pretraining_steps: N steps without a KL, after which the decoder begins
       anew and the schedule of beta begins (Li et al. 2019); 0: off.
+    autoencode_every: every so many steps one has no KL, an auto-encoder's among
+      those of the VAE (Fang et al. 2021 take turns, 2); 0: off.
     mmd: a distance of the batch's latents from the prior.
     bag_of_words: weight of -log p(words of y | z) (Zhao et al. 2017); 0: off.
     latent_dropout: share of z's numbers that what reads z is not told while
@@ -39,6 +41,7 @@ class ObjectiveSettings:
   estimator: str
   samples: int
   pretraining_steps: int
+  autoencode_every: int
   mmd: mmd.MmdSettings
   bag_of_words: float
   latent_dropout: float
@@ -47,6 +50,12 @@ class ObjectiveSettings:
 
   def __post_init__(self):
     errors.at_least('objective.pretraining_steps', self.pretraining_steps, 0)
+    errors.at_least('objective.autoencode_every', self.autoencode_every, 0)
+    if self.autoencode_every == 1:
+      raise errors.UserError(
+        'objective.autoencode_every = 1 leaves no step with a KL: give 2 or '
+        'more, 0 for off'
+      )
     errors.at_least('objective.bag_of_words', self.bag_of_words, 0.0)
     errors.between('objective.latent_dropout', self.latent_dropout, 0.0, 1.0)
     errors.between('objective.word_dropout', self.word_dropout, 0.0, 1.0)
@@ -59,18 +68,25 @@ class ObjectiveSettings:
       and isinstance(self.beta.end, int | float)
       and self.beta.end == 1.0
       and not self.pretraining_steps
+      and not self.autoencode_every
     )
     if self.estimator != 'elbo' and not plain:
       raise errors.UserError(
         f'objective.estimator = {self.estimator!r} has no KL to weigh: it needs '
         "objective.beta.kind = 'constant', beta.end = 1, free_bits.kind = "
-        "'none', rate.kind = 'none' and pretraining_steps = 0"
+        "'none', rate.kind = 'none', pretraining_steps = 0 and "
+        'autoencode_every = 0'
       )
     if self.rate.kind in ('dual', 'pi') and self.pretraining_steps:
       raise errors.UserError(
         f'objective.rate.kind = {self.rate.kind!r}, objective.pretraining_steps'
         f' = {self.pretraining_steps}: the control would learn from a KL that '
         "is not charged, make one 'none' or 0"
+      )
+    if self.rate.kind != 'none' and self.autoencode_every:
+      raise errors.UserError(
+        f'objective.rate.kind = {self.rate.kind!r} charges every step for the '
+        "KL: make it 'none', or objective.autoencode_every 0"
       )
     if self.rate.kind != 'none' and self.free_bits.kind != 'none':
       raise errors.UserError(

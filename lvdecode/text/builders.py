@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import io
+import json
 import os
 import pathlib
 from typing import Any
@@ -12,6 +13,7 @@ import tensorflow_datasets as tfds
 from lvdecode import errors
 from lvdecode.text import embedded
 from lvdecode.text import files
+from lvdecode.text import rows
 
 # One example: column name to string.
 Example = dict[str, str]
@@ -69,21 +71,32 @@ class LvdecodeEmbedded(_TextBuilder):
 
 
 def files_builder(
-  content: files.Files, text_field: str, label_field: str, data_dir: str
+  content: files.Files, fields: rows.Fields, data_dir: str
 ) -> tfds.core.DatasetBuilder:
   """A folder of files, under the digest of its bytes."""
-  has_labels = content.paths['train'].suffix == '.tsv' or bool(label_field)
-  columns = ('text', 'label') if has_labels else ('text',)
+  has_labels = content.paths['train'].suffix == '.tsv' or bool(fields.label)
+  columns: tuple[str, ...] = ('text', 'label') if has_labels else ('text',)
+  if fields.conditional:
+    columns += ('condition',)
 
   def splits() -> dict[str, Iterable[Example]]:
-    rows = files.parse(content, text_field, label_field)
+    parsed = files.parse(content, fields)
     return {
-      split: [{c: getattr(row, c) for c in columns} for row in rows[split]]
+      split: [_example(row, columns) for row in parsed[split]]
       for split in files.SPLITS
     }
 
-  key = files.digest(content, text_field, label_field)
+  key = files.digest(content, fields)
   return _prepared(LvdecodeFiles, columns, splits, data_dir, key)
+
+
+def _example(row: rows.Row, columns: tuple[str, ...]) -> Example:
+  values = {
+    'text': row.text,
+    'label': row.label,
+    'condition': json.dumps(row.condition),
+  }
+  return {column: values[column] for column in columns}
 
 
 def ptb_builder(

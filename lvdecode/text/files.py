@@ -2,20 +2,18 @@
 
 from collections.abc import Iterator
 import hashlib
+import itertools
 import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lvdecode import errors
+from lvdecode.text import rows as rows_lib
 
+Row = rows_lib.Row
 SPLITS = ('train', 'validation', 'test')
 _FORMATS = ('.txt', '.tsv', '.jsonl')
 _HELD_OUT = 0.05
-
-
-class Row(NamedTuple):
-  text: str
-  label: str  # '' where the data have no labels
 
 
 class Files(NamedTuple):
@@ -75,18 +73,39 @@ def _find(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
 
 def read_lines(path: pathlib.Path) -> list[str]:
   """The lines of a file that are not blank, one text each."""
+  return [line for _, line in _lines(path, _bytes(path))]
+
+
+def _bytes(path: pathlib.Path) -> bytes:
   try:
-    data = path.expanduser().read_bytes()
+    return path.expanduser().read_bytes()
   except OSError as error:
     raise errors.UserError(
       f'{path} cannot be read ({error.strerror}): give a text file'
     ) from None
-  return [line for _, line in _lines(path, data)]
 
 
-def digest(files: Files, text_field: str, label_field: str) -> str:
+def read_given(
+  path: pathlib.Path, fields: rows_lib.Fields
+) -> list[str | list[str]]:
+  """Conditions: the lines of a text file, or a field of a .jsonl's objects.
+
+  The field is that of the training data: what is given, or the sentences.
+  """
+  if path.suffix != '.jsonl':
+    return list(read_lines(path))
+  return [
+    rows_lib.given(line, place, fields)
+    for place, line in _lines(path, _bytes(path))
+  ]
+
+
+def digest(files: Files, fields: rows_lib.Fields) -> str:
   """Changes with any byte of the files and with the fields that are read."""
-  content = hashlib.sha256(json.dumps([text_field, label_field]).encode())
+  read: list[str] = [fields.text, fields.label]
+  if fields.conditional:
+    read += [fields.condition, fields.story]
+  content = hashlib.sha256(json.dumps(read).encode())
   for split, data in files.contents.items():
     header = f'\n{split} {files.paths[split].suffix} {len(data)}\n'
     content.update(header.encode())
@@ -94,25 +113,66 @@ def digest(files: Files, text_field: str, label_field: str) -> str:
   return content.hexdigest()
 
 
-def parse(
-  files: Files, text_field: str, label_field: str
-) -> dict[str, list[Row]]:
+def parse(files: Files, fields: rows_lib.Fields) -> dict[str, list[Row]]:
   """All three splits; one without a file is held out from train."""
-  rows = {}
+  rows: dict[str, list[Row]] = {}
   for split, path in files.paths.items():
-    lines = _lines(path, files.contents[split])
-    if path.suffix == '.txt':
-      rows[split] = [Row(line, '') for _, line in lines]
-    elif path.suffix == '.tsv':
-      rows[split] = [_columns(line, place) for place, line in lines]
-    else:
-      rows[split] = [
-        _record(line, place, text_field, label_field) for place, line in lines
-      ]
+    _check_format(path, fields)
+    rows[split] = [
+      row
+      for place, line in _lines(path, files.contents[split])
+      for row in _parsed(line, place, path.suffix, fields)
+    ]
     if not rows[split]:
       raise errors.UserError(f'{path} holds no text: put one on each line')
   missing = [split for split in SPLITS if split not in rows]
-  return rows | hold_out(rows['train'], missing)
+  rows |= hold_out(rows['train'], missing)
+  if fields.conditional:
+    _check_labels(rows)
+  return rows
+
+
+def _check_format(path: pathlib.Path, fields: rows_lib.Fields) -> None:
+  """Refuses what a file of this format cannot give with its texts."""
+  if fields.story and path.suffix != '.jsonl':
+    raise errors.UserError(
+      f"data.story '{fields.story}' reads lists of sentences in a .jsonl, and "
+      f'there is {path}: convert it'
+    )
+  if fields.condition and path.suffix == '.txt':
+    raise errors.UserError(
+      f"data.condition_field '{fields.condition}': {path} has only texts, give "
+      'a .tsv or a .jsonl'
+    )
+  if path.suffix == '.tsv':
+    errors.one_of(
+      'data.condition_field', fields.condition, ('', 'label', 'condition')
+    )
+  elif fields.condition == 'label' and not fields.label:
+    raise errors.UserError(
+      "data.condition_field 'label' needs data.label_field: name the field"
+    )
+
+
+def _parsed(
+  line: str, place: str, suffix: str, fields: rows_lib.Fields
+) -> Iterator[Row]:
+  if suffix == '.txt':
+    return rows_lib.text(line, place)
+  if suffix == '.tsv':
+    return rows_lib.columns(line, place, fields)
+  return rows_lib.record(line, place, fields)
+
+
+def _check_labels(rows: dict[str, list[Row]]) -> None:
+  """Every label must have been there to be learned."""
+  known = {row.label for row in rows['train']} | {''}
+  for row in itertools.chain(rows['validation'], rows['test']):
+    if row.label not in known:
+      raise errors.UserError(
+        f'{row.place}: no training text has the label {row.label!r}: '
+        f'{errors.did_you_mean(row.label, tuple(sorted(known - {""})))}'
+      )
 
 
 def _lines(path: pathlib.Path, data: bytes) -> Iterator[tuple[str, str]]:
@@ -131,74 +191,16 @@ def _lines(path: pathlib.Path, data: bytes) -> Iterator[tuple[str, str]]:
       yield f'{path}:{number}', stripped
 
 
-def _columns(line: str, place: str) -> Row:
-  columns = [column.strip() for column in line.split('\t')]
-  if len(columns) != 2 or not all(columns):
-    filled = sum(map(bool, columns))
-    raise errors.UserError(
-      f'{place}: {len(columns)} columns, {filled} of them filled: a .tsv line '
-      'is a label, one tab and a text'
-    )
-  return Row(label=columns[0], text=columns[1])
-
-
-def _record(line: str, place: str, text_field: str, label_field: str) -> Row:
-  try:
-    record = json.loads(line)
-  except json.JSONDecodeError as error:
-    raise errors.UserError(
-      f'{place}: not JSON ({error.msg} at column {error.colno}): a .jsonl '
-      'line is one object'
-    ) from None
-  if not isinstance(record, dict):
-    raise errors.UserError(
-      f'{place}: a JSON {type(record).__name__}: a .jsonl line is one object'
-    )
-  text = _field(record, text_field, 'data.text_field', place)
-  if isinstance(text, list) and all(isinstance(part, str) for part in text):
-    text = ' '.join(text)
-  if not isinstance(text, str) or not text.strip():
-    raise errors.UserError(
-      f"{place}: field '{text_field}' is {text!r}: give a text or a list of "
-      'texts'
-    )
-  try:
-    text.encode()
-  except UnicodeEncodeError:
-    raise errors.UserError(
-      f"{place}: field '{text_field}' holds half a surrogate pair, which is no "
-      'character: write the whole pair, or the character itself'
-    ) from None
-  if not label_field:
-    return Row(text.strip(), '')
-  label = _field(record, label_field, 'data.label_field', place)
-  if isinstance(label, list | dict | None):
-    raise errors.UserError(
-      f"{place}: field '{label_field}' is {label!r}: a label is a text or a "
-      'number'
-    )
-  return Row(text.strip(), str(label))
-
-
-def _field(record: dict[str, Any], field: str, key: str, place: str) -> Any:
-  if field not in record:
-    raise errors.UserError(
-      f"{place}: no field '{field}' ({key}): this line has "
-      + (', '.join(record) or 'none')
-    )
-  return record[field]
-
-
 def hold_out(train: list[Row], missing: list[str]) -> dict[str, list[Row]]:
   """Takes 5 % of train for each missing split; returns them and the rest.
 
   Held out are the distinct texts whose hashes are smallest (at least one), so
   the choice depends on nothing but the texts themselves, and a repeated text
-  is never on both sides.
+  is never on both sides; neither is a story of which several rows were made.
   """
   if not missing:
     return {'train': train}
-  distinct = sorted({row.text for row in train}, key=_hash)
+  distinct = sorted({row.together for row in train}, key=_hash)
   share = max(1, round(_HELD_OUT * len(distinct)))
   place = {
     text: split
@@ -207,7 +209,7 @@ def hold_out(train: list[Row], missing: list[str]) -> dict[str, list[Row]]:
   }
   parts: dict[str, list[Row]] = {split: [] for split in ('train', *missing)}
   for row in train:
-    parts[place.get(row.text, 'train')].append(row)
+    parts[place.get(row.together, 'train')].append(row)
   if not all(parts.values()):
     raise errors.UserError(
       f'{len(distinct)} distinct texts are too few to hold out '

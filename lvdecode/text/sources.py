@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -14,8 +15,11 @@ import tensorflow_datasets as tfds
 
 from lvdecode import errors
 from lvdecode.text import builders
+from lvdecode.text import conditions
 from lvdecode.text import embedded
 from lvdecode.text import files
+from lvdecode.text import labels
+from lvdecode.text import rows as rows_lib
 
 _CATALOGUE = 'tfds:'
 
@@ -26,6 +30,9 @@ class DataSettings:
   path: str  # for 'files': a file, or a folder of train/validation/test
   text_field: str  # for .jsonl and 'tfds:NAME': the field with the text
   label_field: str  # the field with the label, '' for none
+  # The field with what is given, '' for none; see `rows.Fields` for a label.
+  condition_field: str
+  story: str  # of conditions.STORIES: how sentences become (condition, text)
   limit: int  # most examples per split, spread over it evenly; 0: all
 
   def __post_init__(self):
@@ -50,14 +57,64 @@ class DataSettings:
       raise errors.UserError(
         f'data.limit is {self.limit}: give 0 (all) or more'
       )
+    errors.one_of('data.story', self.story, conditions.STORIES)
+    self._check_condition()
+
+  def _check_condition(self):
+    if self.story and self.condition_field:
+      raise errors.UserError(
+        f"data.story '{self.story}' and data.condition_field "
+        f"'{self.condition_field}' both say what is given: leave one empty"
+      )
+    if self.story and self.source != 'files':
+      raise errors.UserError(
+        f"data.story '{self.story}' reads a .jsonl: data.source must be files"
+      )
+    if self.source == 'embedded' and self.condition_field:
+      errors.one_of(
+        'data.condition_field', self.condition_field, tuple(embedded.FACTORS)
+      )
+    catalogue = self.source.startswith(_CATALOGUE)
+    if catalogue and self.labels_given and not self.label_field:
+      raise errors.UserError(
+        "data.condition_field 'label' needs data.label_field: name the field"
+      )
+    if self.source == 'ptb' and self.condition_field:
+      raise errors.UserError(
+        f"data.condition_field '{self.condition_field}': data.source 'ptb' has "
+        'only texts'
+      )
+
+  @property
+  def conditional(self) -> bool:
+    """Whether a condition is given with each text."""
+    return self.fields.conditional
+
+  @property
+  def labels_given(self) -> bool:
+    """Whether the condition is a label, which is one token."""
+    embedded_factor = self.source == 'embedded' and self.conditional
+    return embedded_factor or self.fields.labels_given
+
+  @property
+  def fields(self) -> rows_lib.Fields:
+    """What is read of a row of files and catalogue sets."""
+    return rows_lib.Fields(
+      self.text_field, self.label_field, self.condition_field, self.story
+    )
+
+  def given(self, condition: str | Sequence[str]) -> conditions.Parts:
+    """The parts of a condition that a user typed; `conditions.given`."""
+    return conditions.given(condition, self.story, self.labels_given)
 
 
 class Texts(NamedTuple):
   """One split: a text, perhaps a label, and known factors for each row."""
 
   texts: list[str]
-  labels: list[str] | None
+  labels: list[str] | None  # '' where a text has none
   factors: dict[str, list[str]]  # empty but for the embedded set
+  given: list[conditions.Parts] | None = None  # with each text
 
 
 def read(
@@ -76,16 +133,15 @@ def read(
   if settings.source == 'embedded':
     builder = builders.embedded_builder(data_dir)
     columns = _columns(builder, split, settings.limit)
+    if settings.conditional:
+      columns |= _factor(columns[settings.condition_field])
   elif settings.source == 'ptb':
     text = _ptb()
     builder = builders.ptb_builder(text, _ptb_digest(text), data_dir)
     columns = _columns(builder, split, settings.limit)
   elif settings.source == 'files':
     builder = builders.files_builder(
-      files.load(settings.path),
-      settings.text_field,
-      settings.label_field,
-      data_dir,
+      files.load(settings.path), settings.fields, data_dir
     )
     columns = _columns(builder, split, settings.limit)
   else:
@@ -114,7 +170,23 @@ def take(texts: Texts, rows: Int[np.ndarray, ' n']) -> Texts:
     texts=chosen(texts.texts),
     labels=None if texts.labels is None else chosen(texts.labels),
     factors={name: chosen(column) for name, column in texts.factors.items()},
+    given=None if texts.given is None else chosen(texts.given),
   )
+
+
+def markers(settings: DataSettings, texts: Texts) -> tuple[str, ...]:
+  """The special tokens that stand for parts of the conditions."""
+  if settings.labels_given:
+    return tuple(map(conditions.label_token, labels.names(texts.labels)))
+  return (conditions.BLANK,) if settings.story == 'missing' else ()
+
+
+def written(texts: Texts, special: Sequence[str]) -> list[str]:
+  """What a vocabulary is learned from: texts, and each part given once."""
+  given = itertools.chain.from_iterable(texts.given or ())
+  return texts.texts + [
+    part for part in dict.fromkeys(given) if part not in special
+  ]
 
 
 def fingerprint(
@@ -126,18 +198,19 @@ def fingerprint(
   """
   if settings.source == 'embedded':
     content = embedded.VERSION
+    if settings.conditional:
+      content += f'\n{settings.condition_field}'
   elif settings.source == 'ptb':
     content = _ptb_digest(_ptb())
   elif settings.source == 'files':
-    content = files.digest(
-      files.load(settings.path), settings.text_field, settings.label_field
-    )
+    content = files.digest(files.load(settings.path), settings.fields)
   else:
     name = settings.source.removeprefix(_CATALOGUE)
     builder = builders.catalogue_builder(name, _data_dir(cache_dir))
-    content = json.dumps(
-      [builder.info.full_name, settings.text_field, settings.label_field]
-    )
+    read = [settings.text_field, settings.label_field]
+    if settings.conditional:
+      read.append(settings.condition_field)
+    content = json.dumps([builder.info.full_name, *read])
   key = f'{settings.source}\n{content}\n{settings.limit}'
   return hashlib.sha256(key.encode()).hexdigest()[:16]
 
@@ -196,8 +269,10 @@ def _read_catalogue(
   name = settings.source.removeprefix(_CATALOGUE)
   builder = builders.catalogue_builder(name, data_dir)
   features = builder.info.features
-  for key in ('text_field', 'label_field'):
+  for key in ('text_field', 'label_field', 'condition_field'):
     field = getattr(settings, key)
+    if key == 'condition_field' and settings.labels_given:
+      field = settings.label_field
     if field and field not in features:
       raise errors.UserError(
         f"data.{key} '{field}' is not a field of {name}: it has "
@@ -218,6 +293,8 @@ def _read_catalogue(
   columns = {'text': [row.text for row in rows]}
   if settings.label_field:
     columns['label'] = [row.label for row in rows]
+  if settings.conditional:
+    columns['condition'] = [json.dumps(row.condition) for row in rows]
   return columns
 
 
@@ -232,23 +309,44 @@ def _catalogue_rows(
       return value.decode()
     return names[value] if names and value >= 0 else str(value)
 
-  return [
-    files.Row(
-      string(row[settings.text_field]), string(row[label]) if label else ''
-    )
-    for row in _rows(builder, split)
-  ]
+  def parsed(row: dict) -> files.Row:
+    name = string(row[label]) if label else ''
+    given: conditions.Parts = ()
+    if settings.labels_given:
+      given = (conditions.label_token(name),)
+    elif settings.condition_field:
+      given = (string(row[settings.condition_field]).strip(),)
+    return files.Row(string(row[settings.text_field]), name, given)
+
+  found = []
+  for number, row in enumerate(_rows(builder, split)):
+    found.append(parsed(row))
+    if settings.conditional and not all(found[-1].condition):
+      raise errors.UserError(
+        f"data.source '{settings.source}': the condition of row {number} of "
+        f'{split} is empty: leave out such rows'
+      )
+  return found
+
+
+def _factor(values: list[str]) -> dict[str, list[str]]:
+  """A factor of the embedded set as the label that is given."""
+  tokens = map(conditions.label_token, values)
+  given = [json.dumps([token]) for token in tokens]
+  return {'label': values, 'condition': given}
 
 
 def _texts(columns: dict[str, list[str]]) -> Texts:
   if not columns['text']:
     raise errors.UserError('the data hold no text in this split: give some')
+  given = columns.get('condition')
   return Texts(
     texts=columns['text'],
     labels=columns.get('label'),
     factors={
       name: values
       for name, values in columns.items()
-      if name not in ('text', 'label')
+      if name not in ('text', 'label', 'condition')
     },
+    given=None if given is None else [tuple(json.loads(g)) for g in given],
   )

@@ -34,7 +34,10 @@ _NAMES = {
   ),
   'eos': (_EOS, '</s>', '[SEP]', '<|end_of_text|>', '<|eos|>', '<|endoftext|>'),
 }
+_MARKERS = 'markers'
 _FILE, _SPECIALS = 'tokenizer.json', 'special_tokens.json'
+# 256 bytes and three specials; four specials and a word or character.
+_LEAST = {'bpe': 259, 'word': 5, 'char': 5, 'file': 0}
 _CHUNK = 50_000
 
 
@@ -69,8 +72,7 @@ class TokenizerSettings:
       raise errors.UserError(
         f'tokenizer.added is {self.added}: name each token once, and none empty'
       )
-    # 256 bytes and three specials; four specials and a word or character.
-    least = {'bpe': 259, 'word': 5, 'char': 5, 'file': 0}[self.kind]
+    least = _LEAST[self.kind]
     if self.vocab_size < least:
       raise errors.UserError(
         f"tokenizer.vocab_size is {self.vocab_size}: kind '{self.kind}' "
@@ -82,24 +84,35 @@ class Tokenizer:
   """Token ids without specials; `pad`, `bos`, `eos` are ids the caller adds.
 
   `unk` is None where every text can be spelled (byte-level). No text, whatever
-  it says, is encoded to `pad`, `bos` or `eos`.
+  it says, is encoded to `pad`, `bos` or `eos`, or to one of the `markers`:
+  special tokens that stand for parts of a condition, by how they are spelled.
   """
 
-  def __init__(self, inner: hf.Tokenizer, *, pad: str, bos: str, eos: str):
+  def __init__(
+    self,
+    inner: hf.Tokenizer,
+    *,
+    pad: str,
+    bos: str,
+    eos: str,
+    markers: Sequence[str] = (),
+  ):
     self._inner = inner
     inner.no_truncation()
     inner.no_padding()
     # Not saved in tokenizer.json, hence set wherever one is opened.
     inner.encode_special_tokens = True
     self._names = {'pad': pad, 'bos': bos, 'eos': eos}
-    ids: Any = map(inner.token_to_id, (pad, bos, eos))
+    ids: Any = map(inner.token_to_id, (pad, bos, eos, *markers))
     self.pad: int
     self.bos: int
     self.eos: int
-    self.pad, self.bos, self.eos = ids
+    self.pad, self.bos, self.eos, *places = ids
     unk = getattr(inner.model, 'unk_token', None)
     self.unk: int | None = None if unk is None else inner.token_to_id(unk)
+    self.markers: dict[str, int] = dict(zip(markers, places, strict=True))
     self._specials = frozenset((self.pad, self.bos, self.eos))
+    self._never = self._specials | frozenset(self.markers.values())
 
   @property
   def vocab_size(self) -> int:
@@ -125,7 +138,7 @@ class Tokenizer:
         strict=True,
       ):
         ids = encoding.ids
-        if not self._specials.isdisjoint(ids):
+        if not self._never.isdisjoint(ids):
           ids = self._without_specials(ids, text)
         encoded.append(ids)
     return encoded
@@ -137,7 +150,7 @@ class Tokenizer:
         f'the text {text[:80]!r} spells a special token of the tokenizer: '
         'remove it from the data'
       )
-    return [self.unk if token in self._specials else token for token in ids]
+    return [self.unk if token in self._never else token for token in ids]
 
   def decode(
     self, ids: Sequence[int] | Integer[np.ndarray | jax.Array, ' tokens']
@@ -157,15 +170,22 @@ class Tokenizer:
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     self._inner.save(os.fspath(folder / _FILE))
-    (folder / _SPECIALS).write_text(json.dumps(self._names, indent=2) + '\n')
+    names: dict[str, Any] = dict(self._names)
+    if self.markers:
+      names[_MARKERS] = list(self.markers)
+    text = json.dumps(names, indent=2, ensure_ascii=False) + '\n'
+    (folder / _SPECIALS).write_text(text, 'utf-8')
 
 
 def load(
-  folder: str | os.PathLike[str], added: tuple[str, ...] = ()
+  folder: str | os.PathLike[str],
+  added: tuple[str, ...] = (),
+  markers: Sequence[str] = (),
 ) -> Tokenizer:
   """Opens what `save` wrote, or a given tokenizer.json or GPT-2 pair.
 
   Special tokens in `added` get ids behind the vocabulary; no other id moves.
+  The `markers` are tokens it must have then, beside those it was saved with.
   """
   path = pathlib.Path(folder).expanduser()
   file = path / _FILE if path.is_dir() else path
@@ -188,11 +208,26 @@ def load(
     ) from error
   _add(inner, added, path)
   specials = file.parent / _SPECIALS
+  saved: tuple[str, ...] = ()
   if specials.is_file():
-    names = _read_specials(specials, inner)
+    names, saved = _read_specials(specials, inner)
   else:
     names = _find_specials(inner, path)
-  return Tokenizer(inner, **names)
+  _check_markers(inner, markers, path)
+  return Tokenizer(
+    inner, **names, markers=tuple(dict.fromkeys([*saved, *markers]))
+  )
+
+
+def _check_markers(
+  inner: hf.Tokenizer, markers: Sequence[str], path: pathlib.Path
+) -> None:
+  lacking = [m for m in markers if inner.token_to_id(m) is None]
+  if lacking:
+    raise errors.UserError(
+      f"the tokenizer at '{path}' has no token for what is given with the "
+      f'texts: set tokenizer.added to {tuple(lacking)}, beside what it has'
+    )
 
 
 def _add(
@@ -231,20 +266,25 @@ def _byte_level(model: models.BPE) -> hf.Tokenizer:
   return inner
 
 
-def _read_specials(file: pathlib.Path, inner: hf.Tokenizer) -> dict[str, str]:
+def _read_specials(
+  file: pathlib.Path, inner: hf.Tokenizer
+) -> tuple[dict[str, str], tuple[str, ...]]:
+  """The names of pad, bos and eos, and the markers."""
   try:
     names = json.loads(file.read_text('utf-8'))
+    markers = tuple(names.get(_MARKERS, ()))
     unknown = [
       role for role in _NAMES if inner.token_to_id(names[role]) is None
     ]
-  except (ValueError, KeyError, TypeError):
+    unknown += [m for m in markers if inner.token_to_id(m) is None]
+  except (ValueError, KeyError, TypeError, AttributeError):
     unknown = list(_NAMES)
   if unknown:
     raise errors.UserError(
       f'{file} names no token of the vocabulary for {", ".join(unknown)}: '
       'give an object with pad, bos and eos'
     )
-  return {role: names[role] for role in _NAMES}
+  return {role: names[role] for role in _NAMES}, markers
 
 
 def _find_specials(inner: hf.Tokenizer, path: pathlib.Path) -> dict[str, str]:
@@ -260,24 +300,38 @@ def _find_specials(inner: hf.Tokenizer, path: pathlib.Path) -> dict[str, str]:
   return found
 
 
-def train(settings: TokenizerSettings, texts: Sequence[str]) -> Tokenizer:
-  """Learns a vocabulary from the training split; kind 'file' is opened."""
+def train(
+  settings: TokenizerSettings,
+  texts: Sequence[str],
+  markers: Sequence[str] = (),
+) -> Tokenizer:
+  """Learns a vocabulary from the training split; kind 'file' is opened.
+
+  The last ids are those of the markers, which count towards the size.
+  """
   if settings.kind == 'file':
-    return load(settings.path, settings.added)
+    return load(settings.path, settings.added, markers)
+  size = settings.vocab_size - len(markers)
+  if size < _LEAST[settings.kind]:
+    raise errors.UserError(
+      f'tokenizer.vocab_size is {settings.vocab_size}, and {len(markers)} '
+      'tokens are needed for what is given with the texts: raise it by these'
+    )
   if settings.kind == 'bpe':
-    inner = _train_bpe(settings.vocab_size, texts)
+    inner = _train_bpe(size, texts)
   elif settings.kind == 'word':
     words = (word for text in texts for word in text.split())
-    vocabulary = _most_frequent(words, settings.vocab_size)
+    vocabulary = _most_frequent(words, size, markers)
     inner = hf.Tokenizer(models.WordLevel(vocabulary, unk_token=_UNK))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
   else:
     characters = (character for text in texts for character in text)
-    vocabulary = _most_frequent(characters, settings.vocab_size)
+    vocabulary = _most_frequent(characters, size)
     # A BPE without merges spells its input, faster than splitting it first.
     inner = hf.Tokenizer(models.BPE(vocabulary, [], unk_token=_UNK))
     inner.decoder = decoders.Fuse()
-  return Tokenizer(inner, pad=_PAD, bos=_BOS, eos=_EOS)
+  inner.add_special_tokens(list(markers))
+  return Tokenizer(inner, pad=_PAD, bos=_BOS, eos=_EOS, markers=markers)
 
 
 def _train_bpe(vocab_size: int, texts: Sequence[str]) -> hf.Tokenizer:
@@ -297,7 +351,9 @@ def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     yield texts[start : start + _CHUNK]
 
 
-def _most_frequent(units: Iterable[str], vocab_size: int) -> dict[str, int]:
+def _most_frequent(
+  units: Iterable[str], vocab_size: int, markers: Sequence[str] = ()
+) -> dict[str, int]:
   """Specials, then units by falling count; equal counts by spelling.
 
   A unit that reads like a special token is left out, so that it is unknown;
@@ -305,6 +361,8 @@ def _most_frequent(units: Iterable[str], vocab_size: int) -> dict[str, int]:
   """
   specials = [_PAD, _BOS, _EOS, _UNK]
   counts = Counter(units)
-  ranked = sorted(counts.keys() - specials, key=lambda u: (-counts[u], u))
+  ranked = sorted(
+    counts.keys() - {*specials, *markers}, key=lambda u: (-counts[u], u)
+  )
   tokens = [*specials, *ranked[: vocab_size - len(specials)]]
   return {token: index for index, token in enumerate(tokens)}

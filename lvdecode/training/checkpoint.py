@@ -1,9 +1,12 @@
 """Checkpoints: all that a run needs to go on, bit for bit.
 
-Orbax stores flat dictionaries of NumPy arrays under their '/'-joined names,
-in three items (params, ema, optimizer) so that a reader takes only what it
-wants, and one JSON item (loop). Orbax casts and reshapes silently and does not
-notice a flipped byte, so names, shapes, types and checksums are compared here.
+Orbax stores flat dictionaries of arrays under their '/'-joined names, in three
+items (params, ema, optimizer) so that a reader takes only what it wants, and
+one JSON item (loop). Orbax casts and reshapes silently and does not notice a
+flipped byte, so names, shapes, types and checksums are compared here.
+
+Of many processes each writes its parts of the arrays, in one folder that all
+see, and reads them whole: how many there are may change between two starts.
 """
 
 from collections.abc import Mapping
@@ -14,10 +17,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from lvdecode import errors
 from lvdecode.training import flat as flat_lib
+from lvdecode.training import hosts
 from lvdecode.training import step as step_lib
 
 FOLDER = 'checkpoints'
@@ -86,8 +91,10 @@ class Checkpoints:
   ) -> None:
     """Copies the state to the host and writes it in the background.
 
+    All processes do so together.
+
     Args:
-      state: on any devices, every array whole on the first.
+      state: on any devices.
       loop: what else the run needs; plain JSON.
       metrics: figures at this step; only `best_metric` is looked at.
 
@@ -97,7 +104,11 @@ class Checkpoints:
     items = {
       name: flat_lib.on_host(tree) for name, tree in _items(state).items()
     }
-    checksums = {name: flat_lib.checksums(flat) for name, flat in items.items()}
+    own = {name: flat_lib.checksums(flat) for name, flat in items.items()}
+    found = hosts.everyone(own)
+    checksums = {
+      name: flat_lib.merged([one[name] for one in found]) for name in own
+    }
     composite = {name: ocp.args.StandardSave(v) for name, v in items.items()}
     composite[_LOOP] = ocp.args.JsonSave(dict(loop, checksums=checksums))
     best = metrics.get(self._best_metric, math.nan)
@@ -265,9 +276,12 @@ def _existing(workdir, there: list[int], step: int | None) -> int:
 
 def _read(manager, workdir, step: int, names: tuple[str, ...]):
   """The items as flat dictionaries, checksums compared, and the loop's."""
-  args: dict[str, Any] = {name: ocp.args.StandardRestore() for name in names}
-  args[_LOOP] = ocp.args.JsonRestore()
+  folder = (workdir / FOLDER / str(step)).absolute()
   try:
+    args: dict[str, Any] = {
+      name: ocp.args.StandardRestore(_as_numpy(folder / name)) for name in names
+    }
+    args[_LOOP] = ocp.args.JsonRestore()
     found = manager.restore(step, args=ocp.args.Composite(**args))
     loop = dict(found[_LOOP])
     checksums = loop.pop('checksums')
@@ -275,14 +289,24 @@ def _read(manager, workdir, step: int, names: tuple[str, ...]):
     damaged = [
       f'{name}/{array}'
       for name in names
-      for array, checksum in flat_lib.checksums(flats[name]).items()
-      if checksums[name].get(array) != checksum
+      for array, value in flats[name].items()
+      if not flat_lib.intact(value, checksums[name].get(array))
     ]
   except Exception as error:
     raise _damaged(workdir, step, _one_line(error)) from error
   if damaged:
     raise _damaged(workdir, step, f'checksum of {damaged[0]} differs')
   return flats, loop
+
+
+def _as_numpy(folder: pathlib.Path) -> dict[str, np.ndarray]:
+  """Tells Orbax to give arrays whole, whatever devices they were on."""
+  stored = ocp.StandardCheckpointHandler().metadata(folder)
+  return {
+    # Takes no memory, whatever its shape.
+    name: np.broadcast_to(np.zeros((), array.dtype), array.shape)
+    for name, array in dict(stored).items()
+  }
 
 
 def _damaged(workdir, step: int, reason: str) -> errors.UserError:

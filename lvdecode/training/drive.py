@@ -12,6 +12,7 @@ import jax
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
 from lvdecode.training import parts
+from lvdecode.training import settings as settings_lib
 from lvdecode.training import step as step_lib
 
 ENCODER = 'encoder'
@@ -56,6 +57,7 @@ def train_step(
   moving: Any,
   axis_name: str | None,
   accumulate: int,
+  spread: Callable[[Any], Any] | None,
   ema: float,
 ) -> Callable[[step_lib.TrainState, Any], tuple]:
   """step(state, batch) -> (state, metrics), not compiled."""
@@ -68,6 +70,7 @@ def train_step(
     moving=moving,
     axis_name=axis_name,
     accumulate=accumulate,
+    spread=spread,
     ema=ema,
   )
 
@@ -75,27 +78,19 @@ def train_step(
 class Pace:
   """Keeps the host a little ahead of the devices, and says what compiles."""
 
-  def __init__(self, devices: int, accumulate: int):
-    """A batch is divided over so many devices and micro-batches."""
-    self._devices = devices
-    self._accumulate = accumulate
+  def __init__(self) -> None:
     self._compiled: set[tuple] = set()
     self._running: collections.deque = collections.deque()
     # Simulated devices deadlock when two steps are under way on few cores.
-    simulated = jax.default_backend() == 'cpu' and jax.local_device_count() > 1
+    simulated = jax.default_backend() == 'cpu' and jax.device_count() > 1
     self._ahead = 1 if simulated else 2
 
   def call(self, step: Callable, state: Any, batch: Any, *rest: Any) -> tuple:
-    """step(state, *rest), where rest holds the host batch placed.
-
-    Raises:
-      UserError: the batch does not divide.
-    """
+    """step(state, *rest), where rest holds the host batch placed."""
     shapes = batch_shapes(batch)
     first = (id(step), shapes) not in self._compiled
     if first:
       self._compiled.add((id(step), shapes))
-      parallel.check_batch(shapes[0][0], self._devices, self._accumulate)
       logging.info('compiling the training step for batch %s', shapes)
     while len(self._running) >= self._ahead:
       jax.block_until_ready(self._running.popleft())
@@ -122,47 +117,57 @@ class Steps:
     task: step_lib.Task,
     optimizer: optimizer_lib.Optimizer,
     *,
-    accumulate: int,
-    ema: float,
-    kind: str,
+    settings: settings_lib.TrainingSettings,
+    devices: parallel.Devices,
     state: step_lib.TrainState,
   ):
-    """`kind` is of `parallel.KINDS`."""
+    """`state` is placed on the devices."""
     self._task = task
     self._optimizer = optimizer
-    self._devices = parallel.make(kind)
-    self._pace = Pace(self._devices.count, accumulate)
-    self._reset = jax.jit(
+    self._settings = settings
+    self._devices = devices
+    self._pace = Pace()
+    self._reset = devices.compile_change(
       functools.partial(parts.reset, task=task, optimizer=optimizer)
     )
-
-    def compiled(moving):
-      return self._devices.compile(
-        train_step(
-          task,
-          optimizer,
-          moving=moving,
-          axis_name=self._devices.axis_name,
-          accumulate=accumulate,
-          ema=ema,
-        )
-      )
-
-    self._compile = compiled
-    self._steps: dict[str, Callable] = {}
-    self.state = self._devices.place(state)
+    self._steps: dict[tuple[str, int], Callable] = {}
+    self.state = state
 
   def take(self, request: Request) -> step_lib.Metrics:
-    """One step, without waiting for it."""
+    """One step, without waiting for it.
+
+    Raises:
+      UserError: the batch does not divide.
+    """
     if request.anew:
-      self.state = self._devices.place(self._reset(self.state))
-    if request.moving not in self._steps:
-      self._steps[request.moving] = self._compile(self._mask(request.moving))
+      self.state = self._reset(self.state)
+    # Before the rows are placed, which want to divide as well.
+    accumulate = parallel.micro_batches(
+      batch_shapes(request.batch)[0][0] * jax.process_count(),
+      self._devices.count,
+      self._settings.accumulate,
+      self._settings.micro_batch,
+    )
+    key = (request.moving, accumulate)
+    if key not in self._steps:
+      self._steps[key] = self._compiled(*key)
     batch = self._devices.shard(request.batch)
     self.state, metrics = self._pace.call(
-      self._steps[request.moving], self.state, request.batch, batch
+      self._steps[key], self.state, request.batch, batch
     )
     return metrics
+
+  def _compiled(self, moving: str, accumulate: int) -> Callable:
+    step = train_step(
+      self._task,
+      self._optimizer,
+      moving=self._mask(moving),
+      axis_name=self._devices.axis_name,
+      accumulate=accumulate,
+      spread=self._devices.spread,
+      ema=self._settings.ema,
+    )
+    return self._devices.compile(step)
 
   def _mask(self, moving: str) -> Any:
     """Tree of bools, True for what moves."""
@@ -172,5 +177,9 @@ class Steps:
     return stages[moving]
 
   def read(self) -> step_lib.TrainState:
-    """The state on one device; gone after the next step."""
-    return self._devices.gather(self.state)
+    """The state as it lies on the devices; gone after the next step."""
+    return self.state
+
+  def whole(self, params: step_lib.Params) -> step_lib.Params:
+    """Parameters of that state on one device; gone after the next step."""
+    return self._devices.whole(params)

@@ -139,6 +139,22 @@ def _lines_until(path: pathlib.Path, step: int) -> str:
   return ''.join(kept)
 
 
+class Silent:
+  """Stands for `Writer` and `Display` where another process has them."""
+
+  def write(self, step: int, figures: Mapping[str, float]) -> None:
+    pass
+
+  def flush(self) -> None:
+    pass
+
+  def advance(self, step: int) -> None:
+    pass
+
+  def show(self, text: str) -> None:
+    pass
+
+
 class Clock:
   """Time spent training, compilation, evaluation and saving left out."""
 

@@ -110,6 +110,7 @@ def train_step(
   moving: Any = None,
   axis_name: str | None = None,
   accumulate: int = 1,
+  spread: Callable[[Any], Any] | None = None,
   ema: float = 0.0,
   offset: int = 0,
 ) -> tuple[TrainState, Metrics]:
@@ -120,7 +121,8 @@ def train_step(
 
   Args:
     state: the state, equal on every device.
-    batch: this device's share; its size is a multiple of `accumulate`.
+    batch: this device's share, or the whole one where a compiler divides the
+      work; its size is a multiple of `accumulate`.
     loss_fn: as `Task.loss`.
     next_carry: as `Task.next_carry`.
     tx: the optimiser; given the step as an extra argument.
@@ -128,9 +130,11 @@ def train_step(
       where False. None: all True.
     moving: tree of bools, where this step moves what is trainable; elsewhere
       parameters and moments stay as they are. None: as `trainable`.
-    axis_name: the mapped axis of devices; None on one device.
+    axis_name: the mapped axis of devices; None where `batch` is all there is.
     accumulate: number of micro-batches the share is worked off in. What a
       loss couples over examples is then coupled within a micro-batch only.
+    spread: micro-batches [accumulate, b, ...] -> the same, where the devices
+      that share a whole batch are to share each of them; None: as they lie.
     ema: decay of the running average, if the state has one.
     offset: place of this process' first example in the global batch.
 
@@ -153,7 +157,7 @@ def train_step(
 
     return jax.grad(loss, has_aux=True)(trees.select(moving, state.params))
 
-  grads, metrics = _accumulated(gradient, batch, streams, accumulate)
+  grads, metrics = _accumulated(gradient, batch, streams, accumulate, spread)
   if axis_name is not None:
     grads, metrics = lax.psum((grads, metrics), axis_name)
   examples = jnp.maximum(metrics['loss'].weight, 1.0)
@@ -204,7 +208,7 @@ def _places(batch, axis_name, offset) -> Int[Array, ' B']:
   return offset + device * size + jnp.arange(size)
 
 
-def _accumulated(gradient, batch, streams, parts: int):
+def _accumulated(gradient, batch, streams, parts: int, spread):
   """The sums of `gradient`'s results over `parts` slices of the batch."""
   if parts == 1:
     return gradient(batch, streams)
@@ -218,6 +222,8 @@ def _accumulated(gradient, batch, streams, parts: int):
     return jax.tree.map(jnp.add, sums, result), None
 
   slices = jax.tree.map(cut, (batch, streams.place))
+  if spread is not None:
+    slices = spread(slices)
   first = jax.tree.map(lambda x: x[0], slices)
   shapes = jax.eval_shape(
     lambda batch, place: gradient(batch, streams._replace(place=place)), *first

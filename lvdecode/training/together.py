@@ -20,6 +20,8 @@ from lvdecode.training import drive
 from lvdecode.training import interrupt
 from lvdecode.training import loop
 from lvdecode.training import optimizer as optimizer_lib
+from lvdecode.training import parallel
+from lvdecode.training import spec as spec_lib
 from lvdecode.training import step as step_lib
 from lvdecode.training import trees
 
@@ -33,7 +35,7 @@ _AXIS = jax.sharding.PartitionSpec(_MEMBERS)
 
 
 def run(
-  runs: Sequence[loop.Run], numbers: Sequence[Numbers], build: Build
+  runs: Sequence[spec_lib.Run], numbers: Sequence[Numbers], build: Build
 ) -> dict[str, errors.UserError]:
   """Trains all runs to their end, as `loop.run` would one after the other.
 
@@ -57,7 +59,9 @@ def run(
     trainers, states, chosen = [], [], []
     for spec, own in zip(runs, numbers, strict=True):
       try:
-        trainer, state = stack.enter_context(loop.opened(spec))
+        trainer, state = stack.enter_context(
+          loop.opened(spec, lambda initial: initial())
+        )
       except errors.UserError as error:
         failed[spec.name] = error
         continue
@@ -78,7 +82,7 @@ def _drive(group, trainers, names, stop, failed) -> None:
   """Takes the steps the trainers ask for, the lowest first."""
   reads = [functools.partial(group.read, i) for i in range(len(trainers))]
   asking = [
-    trainer.train(stop, read)
+    trainer.train(stop, read, lambda params: params)
     for trainer, read in zip(trainers, reads, strict=True)
   ]
   wanted: dict[int, drive.Request] = {}
@@ -120,7 +124,7 @@ class _Group:
     self,
     numbers: Sequence[Numbers],
     states: Sequence[step_lib.TrainState],
-    spec: loop.Run,
+    spec: spec_lib.Run,
     build: Build,
   ):
     self._count = len(states)
@@ -145,7 +149,7 @@ class _Group:
         for k in numbers[0]
       }
     )
-    self._pace = drive.Pace(1, spec.settings.accumulate)
+    self._pace = drive.Pace()
     self._step = _compiled(spec, build, mesh, self._count)
 
   def take(
@@ -176,7 +180,7 @@ class _Group:
 def _devices(kind: str, count: int) -> list[jax.Device]:
   """All that are there if they share the members evenly, or else one."""
   devices = jax.local_devices()
-  if kind == 'pmap' and count % len(devices) == 0:
+  if kind != 'jit' and count % len(devices) == 0:
     return devices
   return devices[:1]
 
@@ -184,17 +188,27 @@ def _devices(kind: str, count: int) -> list[jax.Device]:
 def _compiled(spec, build, mesh, count):
   """step(states, batches, moving, numbers) -> (states, metrics of each)."""
 
+  settings = spec.settings
+
   def member(state, batch, moving, numbers):
-    task, settings = build(numbers)
-    optimizer = optimizer_lib.make(settings, spec.settings.steps, state.params)
-    axis_name = 'batch' if spec.settings.parallel == 'pmap' else None
+    task, own = build(numbers)
+    optimizer = optimizer_lib.make(own, settings.steps, state.params)
+    axis_name = 'batch' if settings.parallel == 'pmap' else None
+    # Each has a device to itself.
+    accumulate = parallel.micro_batches(
+      drive.batch_shapes(batch)[0][0],
+      1,
+      settings.accumulate,
+      settings.micro_batch,
+    )
     step = drive.train_step(
       task,
       optimizer,
       moving=optimizer.trainable,
       axis_name=axis_name,
-      accumulate=spec.settings.accumulate,
-      ema=spec.settings.ema,
+      accumulate=accumulate,
+      spread=None,
+      ema=settings.ema,
     )
     if axis_name is not None:
       # An axis of one: the noise of a run of its own on one device.

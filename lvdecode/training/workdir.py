@@ -14,6 +14,7 @@ import pathlib
 from typing import Any
 
 from lvdecode import errors
+from lvdecode.training import hosts
 
 SETTINGS = 'settings.json'
 
@@ -27,11 +28,33 @@ def claim(
   """Holds `workdir` for one run under `settings`, a plain JSON dictionary.
 
   A new folder gets settings.json; in an old one they must agree, apart from
-  the dotted keys in `may_change`, which are brought up to date.
+  the dotted keys in `may_change`, which are brought up to date. Of many
+  processes, process 0 holds it, and the others must see what it writes.
 
   Raises:
-    UserError: another process holds the folder, or its settings differ.
+    UserError: another run holds the folder, or its settings differ.
   """
+  with contextlib.ExitStack() as stack:
+
+    def held():
+      if hosts.first():
+        stack.enter_context(_held(workdir, settings, may_change))
+
+    hosts.agreed(held)
+    hosts.agreed(lambda: _check_seen(workdir))
+    yield
+
+
+def _check_seen(workdir: pathlib.Path) -> None:
+  if not (workdir / SETTINGS).exists():
+    raise errors.UserError(
+      f'{workdir} does not hold what process 0 wrote there: give a folder that '
+      'all hosts share as --workdir'
+    )
+
+
+@contextlib.contextmanager
+def _held(workdir, settings, may_change) -> Iterator[None]:
   make(workdir)
   with locked(workdir):
     wanted = json.loads(json.dumps(settings))
@@ -105,7 +128,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def _check(workdir, old, new, may_change) -> None:
-  old, new = dict(_dotted(old)), dict(_dotted(new))
+  old, new = dict(dotted(old)), dict(dotted(new))
   absent = object()
   different = []
   for key in sorted(old.keys() | new.keys()):
@@ -122,9 +145,10 @@ def _check(workdir, old, new, may_change) -> None:
     )
 
 
-def _dotted(tree, prefix='') -> Iterator[tuple[str, Any]]:
+def dotted(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """('section.key', value) of nested dictionaries."""
   for key, value in tree.items():
     if isinstance(value, dict) and value:
-      yield from _dotted(value, f'{prefix}{key}.')
+      yield from dotted(value, f'{prefix}{key}.')
     else:
       yield f'{prefix}{key}', value

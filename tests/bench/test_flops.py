@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from lvdecode.bench import flops
-from lvdecode.latent import vae
+from lvdecode.latent import sizes as sizes_lib
 
 T, ROWS = tiny.LENGTH, tiny.VOCAB
 BATCH = tiny.batch()
@@ -111,4 +111,4 @@ def test_decoding_reads_each_weight_once_and_half_a_cache():
   weights = 4 * (2 * (4 * 256 + 2 * 16 * 64) + 13 * 16)
   cache = 2 * 3 * 10 * 2 * 16 * 4 / 2
   assert flops.decoding_bytes(settings, 13, 3, 10) == weights + cache
-  assert isinstance(settings, vae.ModelSettings)
+  assert isinstance(settings, sizes_lib.ModelSettings)

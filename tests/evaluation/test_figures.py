@@ -15,7 +15,7 @@ from lvdecode.evaluation import figures
 from lvdecode.evaluation import split
 from lvdecode.latent import gaussian
 from lvdecode.tasks import latent
-from lvdecode.text import pipeline
+from lvdecode.text import corpora
 
 SIZES = (7, 3, 5, 4, 7, 6, 3)
 N = len(SIZES)
@@ -36,7 +36,7 @@ def corpus(sizes=SIZES, **changes):
     truncated=1,
     dropped=2,
   )
-  return pipeline.Corpus(**{**chosen, **changes})
+  return corpora.Corpus(**{**chosen, **changes})
 
 
 def report(task, params, batch_size=3, lengths=LENGTHS, **changes):

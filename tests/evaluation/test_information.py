@@ -38,6 +38,8 @@ class Given(split.Split):
     self.__dict__['sample'] = split.OneSample(
       mean=mean,
       logvar=logvar,
+      prior_mean=np.zeros_like(mean),
+      prior_logvar=np.zeros_like(mean),
       z=np.asarray(q.sample(jnp.asarray(noise, jnp.float32))),
       nll=np.zeros(len(mean)),
       kl=np.asarray(gaussian.kl(q, gaussian.standard(mean.shape))),

@@ -66,9 +66,8 @@ def test_the_bound_falls_to_the_truth(name):
 
 def weigh(task, params, keys, samples):
   """All in one call."""
-  q, prior = task.encode(params, BATCH), task.prior(params, BATCH)
   numbers = jnp.arange(samples)
-  return task.weigh(params, BATCH, q, prior, keys, numbers)
+  return task.weigh(params, BATCH, task.read(params, BATCH), keys, numbers)
 
 
 @pytest.mark.parametrize('name', TASKS)

@@ -61,7 +61,7 @@ def test_a_controlled_run_that_stopped_ends_as_one_that_did_not(tmp_path):
 def test_one_device_and_eight_end_in_the_same_parameters(tmp_path):
   assert jax.local_device_count() == 8
   params = {}
-  for kind in ('jit', 'pmap'):
+  for kind in ('jit', 'pmap', 'mesh', 'fsdp'):
     config = base.get_config('quick')
     config.training.steps = 6
     config.training.evaluate_every = 6
@@ -69,13 +69,15 @@ def test_one_device_and_eight_end_in_the_same_parameters(tmp_path):
     config.objective.beta.duration = '6 steps'
     config.objective.word_dropout = 0.2
     config.training.parallel = kind
+    config.training.model_axis = 2 if kind == 'fsdp' else 1
     run.train(settings.from_dict(config.to_dict()), tmp_path / kind)
     params[kind] = lvdecode.load(tmp_path / kind).params
-  start = jax.tree.leaves(params['jit'])
+  start = jax.tree.leaves(params.pop('jit'))
   # Six Adam steps move a parameter by up to 6e-3; rounding in sums over
   # devices by a thousandth of that.
-  for one, many in zip(start, jax.tree.leaves(params['pmap']), strict=True):
-    np.testing.assert_allclose(one, many, atol=1e-5)
+  for found in params.values():
+    for one, many in zip(start, jax.tree.leaves(found), strict=True):
+      np.testing.assert_allclose(one, many, atol=1e-5)
 
 
 @pytest.mark.slow

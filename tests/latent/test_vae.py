@@ -9,11 +9,11 @@ import tiny
 from lvdecode import errors
 from lvdecode import sampling
 from lvdecode.latent import posterior
-from lvdecode.latent import vae
+from lvdecode.latent import sizes
 
 BATCH = tiny.batch()
 VISIBLE = (BATCH.weights > 0).at[:, 0].set(True)
-ENCODERS = [(kind, 'attention') for kind in vae.ENCODERS]
+ENCODERS = [(kind, 'attention') for kind in sizes.ENCODERS]
 ENCODERS += [('own', pooling) for pooling in posterior.POOLINGS[1:]]
 each = pytest.mark.parametrize(('kind', 'pooling'), ENCODERS)
 
@@ -41,7 +41,7 @@ def test_padding_changes_no_posterior_and_every_token_does(kind, pooling):
 
 
 def test_encoder_kinds_own_what_they_say():
-  names = {kind: set(shapes(make(kind))) for kind in vae.ENCODERS}
+  names = {kind: set(shapes(make(kind))) for kind in sizes.ENCODERS}
   assert names['decoder'] == {'decoder', 'posterior', 'injection'}
   assert names['own'] == names['decoder'] | {'encoder'}
   own = shapes(make('own'))['encoder']

@@ -90,8 +90,9 @@ def test_the_share_that_memory_gets_is_that_of_the_softmax(told):
     told,
     mutable=['intermediates'],
   )
-  mass = state['intermediates']['memory_mass'][0]
-  assert mass.shape == (B, H, T)
+  by_slot = state['intermediates']['memory_mass'][0]
+  assert by_slot.shape == (B, H, T, told.keys.shape[1])
+  mass = by_slot.sum(-1)
   np.testing.assert_allclose(
     mass, jnp.moveaxis(out.reshape(B, T, H, K)[..., 0], 1, 2), atol=1e-5
   )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from lvdecode.latent import vae
+from lvdecode import errors
 
 POINTS = ('input', 'memory')
 WAYS = [
@@ -155,5 +155,5 @@ def test_what_is_sown_is_found_in_its_layer():
   ],
 )
 def test_what_cannot_be_is_refused(changes, message):
-  with pytest.raises(vae.errors.UserError, match=message):
+  with pytest.raises(errors.UserError, match=message):
     tiny.model(**changes)

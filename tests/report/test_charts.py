@@ -50,7 +50,11 @@ def test_every_way_of_telling_z_has_a_row(points, rows):
   found = made_up.the_use(points)
   (axes,) = charts.changes(found).axes
   assert len(ticks(axes)) == 3 + rows
-  assert ticks(axes)[:3] == ["another text's z", 'z from the prior', 'z = 0']
+  assert ticks(axes)[:3] == [
+    "another text's z",
+    'z from the prior',
+    "z = the prior's mean",
+  ]
   assert ticks(axes)[3] == 'not told at input'
   shown = [text.get_text() for text in axes.texts]
   assert shown[:4] == ['+6.25', '+5.00', '+4.00', '+1.00']

@@ -12,7 +12,7 @@ import tiny
 from lvdecode import errors
 from lvdecode.latent import gaussian
 from lvdecode.latent import rate
-from lvdecode.tasks import latent
+from lvdecode.tasks import inference
 from lvdecode.tasks import noise
 from lvdecode.text import pipeline
 
@@ -255,7 +255,7 @@ def test_padding_and_fillers_move_nothing(kind, free_bits):
 def test_devices_together_have_the_loss_of_one():
   batch = tiny.batch((7, 5, 3, 6, 7, 4, 5, 3), seed=1)
   batch = batch._replace(weights=batch.weights.at[7].set(0))
-  visible = latent.visible(batch)
+  visible = inference.visible(batch)
   q = tiny.apply(
     MODEL, tiny.params(MODEL), batch.tokens, visible, method='encode'
   )
@@ -325,6 +325,8 @@ def test_evaluation_is_per_example_and_knows_no_batch_mates():
   again = evaluate(task, mixed, keys)
   for name, values in figures.items():
     np.testing.assert_allclose(values[1], again[name][1], atol=1e-5)
+    if name.startswith('prior'):
+      continue  # N(0, I), whatever the text
     assert (jnp.abs(values - again[name])[jnp.array([0, 2])] > 1e-4).any()
 
 
@@ -407,10 +409,10 @@ def test_word_dropout_hides_from_the_decoder_not_from_the_encoder():
 def test_visible_is_bos_and_targets_and_fillers_are_not_real():
   batch = padded(BATCH, rows=1)
   expected = np.asarray(BATCH.tokens) != tiny.PAD
-  np.testing.assert_array_equal(latent.visible(batch)[:3], expected)
+  np.testing.assert_array_equal(inference.visible(batch)[:3], expected)
   # Something stays visible, so that no row divides by zero.
-  assert latent.visible(batch)[3].sum() == 1
-  np.testing.assert_array_equal(latent.real_examples(batch), [1, 1, 1, 0])
+  assert inference.visible(batch)[3].sum() == 1
+  np.testing.assert_array_equal(inference.real_examples(batch), [1, 1, 1, 0])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import tiny
 from lvdecode import errors
 from lvdecode.latent import bag_of_words
 from lvdecode.latent import mmd
+from lvdecode.tasks import inference
 from lvdecode.tasks import latent
 from lvdecode.tasks import noise
 from lvdecode.training import metrics
@@ -43,7 +44,7 @@ def loss(task, step=0, params=None):
 
 def sampled(streams):
   """z [3, Z] of the loss at these streams."""
-  visible = latent.visible(BATCH)
+  visible = inference.visible(BATCH)
   params = tiny.params(MODEL)
   q = tiny.apply(MODEL, params, BATCH.tokens, visible, method='encode')
   keys = streams.per_example('latent')
@@ -154,6 +155,15 @@ def test_pretraining_has_no_kl_and_moves_the_schedule():
   total, figures = loss(task, step=9)
   assert total == figures['nll'].total
   assert loss(task, step=10)[0] > figures['nll'].total
+
+
+def test_an_auto_encoder_takes_its_turns():
+  task = tiny.task(MODEL, autoencode_every=3, pretraining_steps=1)
+  betas = [float(task.beta(step)) for step in range(8)]
+  assert betas == [0, 1, 1, 0, 1, 1, 0, 1]
+  total, figures = loss(task, step=3)
+  assert total == figures['nll'].total
+  assert loss(task, step=4)[0] > figures['nll'].total
 
 
 def test_normalised_means_and_the_least_rate_are_in_the_loss():
@@ -275,3 +285,10 @@ def test_pretraining_is_refused_beside_what_knows_no_weight(changes):
   tiny.objective(**changes)
   with pytest.raises(errors.UserError, match='pretraining_steps'):
     tiny.objective(pretraining_steps=5, **changes)
+  with pytest.raises(errors.UserError, match='autoencode_every'):
+    tiny.objective(autoencode_every=2, **changes)
+
+
+def test_an_auto_encoder_leaves_steps_for_the_kl():
+  with pytest.raises(errors.UserError, match='autoencode_every = 1 leaves'):
+    tiny.objective(autoencode_every=1)

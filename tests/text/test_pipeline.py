@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from lvdecode import errors
+from lvdecode.text import batching
+from lvdecode.text import corpora
 from lvdecode.text import pipeline
 from lvdecode.text import tokenizers
 
@@ -38,14 +40,15 @@ def _settings(**changes) -> pipeline.PipelineSettings:
     'lengths': _LENGTHS,
     'overlong': 'truncate',
     'encoder_length': 8,
+    'condition_length': 8,
     'workers': 0,
   }
   return pipeline.PipelineSettings(**(values | changes))
 
 
 @pytest.fixture(name='corpus', scope='module')
-def _corpus(texts, tokenizer) -> pipeline.Corpus:
-  return pipeline.tokenize(texts, tokenizer, _settings())
+def _corpus(texts, tokenizer) -> corpora.Corpus:
+  return corpora.tokenize(texts, tokenizer, _settings())
 
 
 def _take(iterator, count: int) -> list[pipeline.Batch]:
@@ -68,7 +71,7 @@ def _rows(corpus, batch) -> list[bytes]:
   return [row.tobytes() for row in wide]
 
 
-def _numbered(corpus: pipeline.Corpus) -> pipeline.Corpus:
+def _numbered(corpus: corpora.Corpus) -> corpora.Corpus:
   """Every row tells its own number, so batches can be traced back."""
   number = np.arange(len(corpus.rows), dtype=np.uint16)[:, None]
   return corpus._replace(tokens=np.repeat(number, _LENGTHS[-1], axis=1))
@@ -94,7 +97,7 @@ def test_words_and_characters_are_those_of_the_raw_text(texts, corpus):
 def test_overlong_texts_are_counted(tokenizer, overlong):
   texts = ['w1 w2 w3 w4', 'w1 w2 w3 w4 w5 w6', 'w7']
   settings = _settings(lengths=(4, 6), overlong=overlong)
-  corpus = pipeline.tokenize(texts, tokenizer, settings)
+  corpus = corpora.tokenize(texts, tokenizer, settings)
   if overlong == 'drop':
     assert (corpus.truncated, corpus.dropped) == (0, 1)
     assert corpus.rows.tolist() == [0, 2]
@@ -111,7 +114,7 @@ def test_overlong_texts_are_counted(tokenizer, overlong):
 
 
 def test_unknown_tokens_are_counted(tokenizer):
-  corpus = pipeline.tokenize(['w1 what w2', 'ever'], tokenizer, _settings())
+  corpus = corpora.tokenize(['w1 what w2', 'ever'], tokenizer, _settings())
   assert corpus.unknown == 2
   assert corpus.unknown_share == pytest.approx(2 / 4)
 
@@ -121,8 +124,8 @@ def test_unknown_tokens_are_counted(tokenizer):
 def test_an_epoch_holds_each_text_once(corpus, batch_size, epoch):
   corpus = _numbered(corpus)
   settings = _settings(batch_size=batch_size)
-  count = pipeline.batches_per_epoch(corpus, settings)
-  iterator = pipeline.train_batches(corpus, settings, seed=1)
+  count = batching.batches_per_epoch(corpus, settings)
+  iterator = batching.train_batches(corpus, settings, seed=1)
   iterator.set_state({'next_index': epoch * count})
   rows = np.concatenate([b.tokens[:, 0] for b in _take(iterator, count)])
   assert len(set(rows.tolist())) == len(rows)
@@ -132,8 +135,8 @@ def test_an_epoch_holds_each_text_once(corpus, batch_size, epoch):
 def test_other_texts_are_left_out_in_another_epoch(corpus):
   corpus = _numbered(corpus)
   settings = _settings(batch_size=8)
-  count = pipeline.batches_per_epoch(corpus, settings)
-  batches = _take(pipeline.train_batches(corpus, settings, seed=1), 2 * count)
+  count = batching.batches_per_epoch(corpus, settings)
+  batches = _take(batching.train_batches(corpus, settings, seed=1), 2 * count)
   left_out = [
     set(range(len(corpus.rows)))
     - {int(row) for batch in epoch for row in batch.tokens[:, 0]}
@@ -145,18 +148,18 @@ def test_other_texts_are_left_out_in_another_epoch(corpus):
 @pytest.mark.parametrize('start', [0, 5, 36, 37, 38, 1000])
 def test_a_batch_is_a_pure_function_of_seed_and_index(corpus, start):
   settings = _settings()
-  whole = _take(pipeline.train_batches(corpus, settings, seed=3), 40)
-  iterator = pipeline.train_batches(corpus, settings, seed=3)
+  whole = _take(batching.train_batches(corpus, settings, seed=3), 40)
+  iterator = batching.train_batches(corpus, settings, seed=3)
   iterator.set_state({'next_index': start})
   part = _take(iterator, 3)
   if start + 3 <= len(whole):
     assert _equal(part, whole[start : start + 3])
-  again = pipeline.train_batches(corpus, settings, seed=3)
+  again = batching.train_batches(corpus, settings, seed=3)
   again.set_state({'next_index': 2000})
   next(again)
   again.set_state({'next_index': start})
   assert _equal(part, _take(again, 3))
-  other = pipeline.train_batches(corpus, settings, seed=4)
+  other = batching.train_batches(corpus, settings, seed=4)
   other.set_state({'next_index': start})
   assert not _equal(part, _take(other, 3))
 
@@ -164,9 +167,9 @@ def test_a_batch_is_a_pure_function_of_seed_and_index(corpus, start):
 def test_seeds_share_the_order_of_lengths_and_nothing_else(corpus):
   numbered = _numbered(corpus)
   settings = _settings(batch_size=4)
-  count = pipeline.batches_per_epoch(corpus, settings)
+  count = batching.batches_per_epoch(corpus, settings)
   one, two = (
-    _take(pipeline.train_batches(numbered, settings, seed), 2 * count)
+    _take(batching.train_batches(numbered, settings, seed), 2 * count)
     for seed in (1, 2)
   )
   lengths = [[b.tokens.shape[1] for b in batches] for batches in (one, two)]
@@ -181,12 +184,12 @@ def test_seeds_share_the_order_of_lengths_and_nothing_else(corpus):
 
 def test_a_resumed_iterator_continues(corpus):
   settings = _settings()
-  whole = _take(pipeline.train_batches(corpus, settings, seed=0), 50)
-  first = pipeline.train_batches(corpus, settings, seed=0)
+  whole = _take(batching.train_batches(corpus, settings, seed=0), 50)
+  first = batching.train_batches(corpus, settings, seed=0)
   head = list(itertools.islice(first, 20))
   state = first.get_state()
   first.close()
-  second = pipeline.train_batches(corpus, settings, seed=0)
+  second = batching.train_batches(corpus, settings, seed=0)
   second.set_state(state)
   assert _equal(head + _take(second, 30), whole)
 
@@ -194,10 +197,10 @@ def test_a_resumed_iterator_continues(corpus):
 @pytest.mark.parametrize('count', [2, 4])
 def test_shards_are_disjoint_and_complete(corpus, count):
   settings = _settings()
-  whole = _take(pipeline.train_batches(corpus, settings, seed=0), 45)
+  whole = _take(batching.train_batches(corpus, settings, seed=0), 45)
   shards = [
     _take(
-      pipeline.train_batches(
+      batching.train_batches(
         corpus, settings, seed=0, process_index=p, process_count=count
       ),
       45,
@@ -213,8 +216,8 @@ def test_shards_are_disjoint_and_complete(corpus, count):
 
 def test_a_batch_has_one_static_length_that_fits(corpus):
   settings = _settings()
-  count = pipeline.batches_per_epoch(corpus, settings)
-  batches = _take(pipeline.train_batches(corpus, settings, seed=0), count)
+  count = batching.batches_per_epoch(corpus, settings)
+  batches = _take(batching.train_batches(corpus, settings, seed=0), count)
   seen = [batch.tokens.shape[1] for batch in batches]
   assert set(seen) == set(_LENGTHS)
   assert seen != sorted(seen)  # the lengths are mixed, not one after another
@@ -227,8 +230,8 @@ def test_a_batch_has_one_static_length_that_fits(corpus):
 
 def test_at_most_one_batch_of_a_length_holds_shorter_texts(corpus):
   settings = _settings()
-  count = pipeline.batches_per_epoch(corpus, settings)
-  batches = _take(pipeline.train_batches(corpus, settings, seed=0), count)
+  count = batching.batches_per_epoch(corpus, settings)
+  batches = _take(batching.train_batches(corpus, settings, seed=0), count)
   for shorter, length in itertools.pairwise(_LENGTHS):
     mixed = [
       batch
@@ -240,7 +243,7 @@ def test_at_most_one_batch_of_a_length_holds_shorter_texts(corpus):
 
 
 def test_weights_are_one_at_modelled_targets_alone(tokenizer, corpus):
-  batch = _take(pipeline.train_batches(corpus, _settings(), seed=0), 1)[0]
+  batch = _take(batching.train_batches(corpus, _settings(), seed=0), 1)[0]
   real = ~np.isin(batch.tokens, [tokenizer.bos, tokenizer.pad])
   np.testing.assert_array_equal(batch.weights, real.astype(np.float32))
 
@@ -248,7 +251,7 @@ def test_weights_are_one_at_modelled_targets_alone(tokenizer, corpus):
 @pytest.mark.parametrize('batch_size', [1, 8, 64, 500])
 def test_evaluation_covers_each_text_once(corpus, batch_size):
   seen = []
-  for batch, rows in pipeline.eval_batches(corpus, batch_size, _LENGTHS):
+  for batch, rows in batching.eval_batches(corpus, batch_size, _LENGTHS):
     assert batch.tokens.shape[0] == batch_size == len(rows)
     length = batch.tokens.shape[1]
     real = rows >= 0
@@ -265,26 +268,26 @@ def test_evaluation_covers_each_text_once(corpus, batch_size):
 
 def test_padding_fraction_is_that_of_the_first_epoch(tokenizer, corpus):
   settings = _settings()
-  count = pipeline.batches_per_epoch(corpus, settings)
-  batches = _take(pipeline.train_batches(corpus, settings, seed=5), count)
+  count = batching.batches_per_epoch(corpus, settings)
+  batches = _take(batching.train_batches(corpus, settings, seed=5), count)
   padding = sum((b.tokens == tokenizer.pad).sum() for b in batches)
   places = sum(b.tokens.size for b in batches)
-  assert pipeline.padding_fraction(corpus, settings, seed=5) == pytest.approx(
+  assert batching.padding_fraction(corpus, settings, seed=5) == pytest.approx(
     padding / places
   )
 
 
 def test_typed_texts_make_one_batch_of_the_smallest_length(tokenizer):
-  batch = pipeline.batch_of(['w1', 'w1 w2 w3 w4 w5'], tokenizer, _settings())
+  batch = corpora.batch_of(['w1', 'w1 w2 w3 w4 w5'], tokenizer, _settings())
   assert batch.tokens.shape == (2, 10)
   assert batch.weights.sum(axis=1).tolist() == [2, 6]
-  one = pipeline.batch_of(['w1'], tokenizer, _settings())
+  one = corpora.batch_of(['w1'], tokenizer, _settings())
   assert one.tokens.shape == (1, 6)
 
 
 def test_a_typed_text_that_is_too_long_is_cut_with_a_warning(tokenizer, caplog):
   with caplog.at_level(logging.WARNING):
-    batch = pipeline.batch_of([' '.join(_WORDS)], tokenizer, _settings())
+    batch = corpora.batch_of([' '.join(_WORDS)], tokenizer, _settings())
   assert batch.tokens.shape == (1, 16)
   assert '1 of 1 texts truncated to 14 tokens' in caplog.text
 
@@ -296,7 +299,7 @@ def _apart(texts, tokenizer):
     kind='char', vocab_size=99, path='', added=()
   )
   own = tokenizers.train(settings, texts)
-  return pipeline.tokenize(texts, tokenizer, _settings(), own), own
+  return corpora.tokenize(texts, tokenizer, _settings(), own), own
 
 
 def _read_what_is_written(batch, tokenizer, own):
@@ -310,17 +313,17 @@ def _read_what_is_written(batch, tokenizer, own):
 
 def test_an_encoder_may_read_the_texts_by_tokens_of_its_own(apart, tokenizer):
   corpus, own = apart
-  for batch in _take(pipeline.train_batches(corpus, _settings(), seed=1), 9):
+  for batch in _take(batching.train_batches(corpus, _settings(), seed=1), 9):
     _read_what_is_written(batch, tokenizer, own)
-  for batch, _ in pipeline.eval_batches(corpus, 8, _LENGTHS):
+  for batch, _ in batching.eval_batches(corpus, 8, _LENGTHS):
     _read_what_is_written(batch, tokenizer, own)
 
 
 @pytest.mark.parametrize('text', ['', 'nothing known here', '<eos>'])
 def test_a_text_without_a_known_token_is_named(tokenizer, text, caplog):
-  assert pipeline.unknown(['w1', text, 'w1 nothing'], tokenizer) == [text]
+  assert corpora.unknown(['w1', text, 'w1 nothing'], tokenizer) == [text]
   with caplog.at_level(logging.WARNING):
-    batch = pipeline.batch_of([text, 'w1'], tokenizer, _settings())
+    batch = corpora.batch_of([text, 'w1'], tokenizer, _settings())
   assert f'no token of {text!r} is in the vocabulary' in caplog.text
   assert batch.weights.sum(axis=1).min() >= 1
 
@@ -329,6 +332,7 @@ def test_a_text_without_a_known_token_is_named(tokenizer, text, caplog):
   ('changes', 'message'),
   [
     ({'batch_size': 0}, 'pipeline.batch_size is 0'),
+    ({'condition_length': 0}, 'pipeline.condition_length is 0'),
     ({'encoder_length': 2}, 'pipeline.encoder_length is 2'),
     ({'lengths': ()}, 'pipeline.lengths has 0'),
     ({'lengths': (4, 5, 6, 7, 8)}, 'pipeline.lengths has 5'),
@@ -345,24 +349,24 @@ def test_settings_name_the_mistake(changes, message):
 
 def test_what_cannot_be_batched_is_an_error(corpus, tokenizer):
   with pytest.raises(errors.UserError, match='exceeds the 301'):
-    pipeline.train_batches(corpus, _settings(batch_size=302), seed=0)
+    batching.train_batches(corpus, _settings(batch_size=302), seed=0)
   with pytest.raises(errors.UserError, match='does not divide over 3'):
-    pipeline.train_batches(corpus, _settings(), seed=0, process_count=3)
+    batching.train_batches(corpus, _settings(), seed=0, process_count=3)
   with pytest.raises(errors.UserError, match='empty'):
-    pipeline.tokenize([], tokenizer, _settings())
+    corpora.tokenize([], tokenizer, _settings())
   with pytest.raises(errors.UserError, match='all 1 texts are longer'):
-    pipeline.tokenize([' '.join(_WORDS)], tokenizer, _settings(overlong='drop'))
+    corpora.tokenize([' '.join(_WORDS)], tokenizer, _settings(overlong='drop'))
 
 
 @pytest.mark.slow
 def test_worker_processes_give_the_same_batches(corpus):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
-  threads = _take(pipeline.train_batches(corpus, _settings(), seed=0), 40)
-  first = pipeline.train_batches(corpus, _settings(workers=2), seed=0)
+  threads = _take(batching.train_batches(corpus, _settings(), seed=0), 40)
+  first = batching.train_batches(corpus, _settings(workers=2), seed=0)
   head = list(itertools.islice(first, 11))
   state = first.get_state()
   first.close()
-  second = pipeline.train_batches(corpus, _settings(workers=2), seed=0)
+  second = batching.train_batches(corpus, _settings(workers=2), seed=0)
   second.set_state(state)
   assert _equal(head + _take(second, 29), threads)

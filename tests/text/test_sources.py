@@ -27,6 +27,8 @@ def _settings(**changes) -> sources.DataSettings:
     'path': '',
     'text_field': '',
     'label_field': '',
+    'condition_field': '',
+    'story': '',
     'limit': 0,
   }
   return sources.DataSettings(**(values | changes))
@@ -251,6 +253,7 @@ def test_an_unknown_split_is_answered_with_those_there_are(tmp_path):
     ({'source': 'files'}, 'data.path is empty'),
     ({'source': 'tfds:snli'}, 'data.text_field is empty'),
     ({'source': 'ptb', 'limit': -1}, 'data.limit is -1'),
+    ({'source': 'ptb', 'story': 'mising'}, "did you mean 'missing'"),
   ],
 )
 def test_settings_name_the_mistake(changes, message):

@@ -212,7 +212,24 @@ def test_what_cannot_work_is_said_first(tmp_path):
     ({'keep_period': 3}, 'training.keep_period 3 is not a multiple'),
     ({'evaluate_every': 3}, 'training.evaluate_every 3 is not a multiple'),
     ({'ema': 1.0}, 'training.ema'),
-    ({'parallel': 'mesh'}, 'training.parallel'),
+    ({'parallel': 'telepathy'}, 'training.parallel'),
+    ({'micro_batch': -1}, 'training.micro_batch'),
+    ({'micro_batch': 4, 'accumulate': 2}, 'training.micro_batch 4 and'),
+    ({'model_axis': 0}, 'training.model_axis'),
+    ({'model_axis': 2}, 'training.model_axis splits the state'),
+    ({'sharding': (('.*', ('data',)),)}, 'training.sharding splits the state'),
+    (
+      {'parallel': 'fsdp', 'sharding': (('(', ('data',)),)},
+      'not a regular expression',
+    ),
+    (
+      {'parallel': 'fsdp', 'sharding': (('.*', ('date',)),)},
+      "did you mean 'data'",
+    ),
+    (
+      {'parallel': 'fsdp', 'sharding': (('.*', ('data', 'data')),)},
+      'two dimensions',
+    ),
     ({'encoder_updates': 0}, 'training.encoder_updates'),
     (
       {'encoder_updates': 2, 'evaluate_every': 0},

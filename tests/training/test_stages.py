@@ -15,6 +15,7 @@ from lvdecode import errors
 from lvdecode.training import adam
 from lvdecode.training import drive
 from lvdecode.training import optimizer as optimizer_lib
+from lvdecode.training import parallel
 from lvdecode.training import step as step_lib
 
 TOY = toy_task.Toy()
@@ -49,13 +50,14 @@ def named(tree):
 def _states():
   """What there is after each of ten steps, by step."""
   optimizer = made()
+  devices = parallel.make('jit')
+  state = step_lib.init_state(TOY, optimizer.tx, 0, ema=0.9)
   steps = drive.Steps(
     TOY,
     optimizer,
-    accumulate=1,
-    ema=0.9,
-    kind='jit',
-    state=step_lib.init_state(TOY, optimizer.tx, 0, ema=0.9),
+    settings=toy_task.training_settings(),
+    devices=devices,
+    state=devices.place(state),
   )
   found = {}
   for step in range(10):
@@ -163,6 +165,7 @@ def test_frozen_parameters_are_not_in_the_gradient_of_a_stage():
       moving=stage.moving,
       axis_name=None,
       accumulate=1,
+      spread=None,
       ema=0.0,
     )
     program = str(jax.make_jaxpr(step)(state, toy_task.make_batch(0)))

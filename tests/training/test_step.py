@@ -14,10 +14,12 @@ from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
 from lvdecode.training import step as step_lib
 
+SPREAD = [('pmap',), ('mesh',), ('fsdp', 2, toy_task.RULES)]
+
 
 def take(
   steps=5,
-  kind='jit',
+  how=('jit',),
   accumulate=1,
   ema=0.0,
   bad=(),
@@ -27,7 +29,7 @@ def take(
 ):
   """The final state on the host and every step's metrics."""
   toy = toy or toy_task.Toy()
-  devices = parallel.make(kind)
+  devices = parallel.make(*how)
   optimizer = optimizer_lib.make(
     toy_task.optimizer_settings(**changes), 10, toy.init(jax.random.key(0))
   )
@@ -42,6 +44,7 @@ def take(
       trainable=optimizer.trainable,
       axis_name=devices.axis_name,
       accumulate=accumulate,
+      spread=devices.spread,
       ema=ema,
     )
   )
@@ -61,29 +64,41 @@ def close(a, b, rtol=0.0, atol=1e-6):
     np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
+@pytest.mark.parametrize('how', SPREAD, ids=lambda how: how[0])
 @pytest.mark.parametrize('more', [False, True])
-def test_eight_devices_take_the_step_of_one(more):
+def test_eight_devices_take_the_step_of_one(more, how):
   toy = toy_task.Toy(coupled=more, remembers=more)
-  one, seen_one = take(toy=toy)
-  many, seen_many = take(toy=toy, kind='pmap')
+  one, seen_one = take(toy=toy, ema=0.9)
+  many, seen_many = take(toy=toy, ema=0.9, how=how)
+  close(one.ema, many.ema)
   close(one.params, many.params)
   close(one.carry, many.carry, rtol=1e-5)
   for a, b in zip(seen_one, seen_many, strict=True):
     close(a, b, rtol=1e-5)
 
 
-@pytest.mark.parametrize('kind', ['jit', 'pmap'])
-def test_accumulation_takes_the_same_step(kind):
+@pytest.mark.parametrize('how', [('jit',), *SPREAD[:2]], ids=lambda how: how[0])
+def test_accumulation_takes_the_same_step(how):
   toy = toy_task.Toy(remembers=True)
-  whole, seen_whole = take(kind=kind, toy=toy)
-  parts, seen_parts = take(kind=kind, accumulate=4, toy=toy)
+  whole, seen_whole = take(how=how, toy=toy)
+  parts, seen_parts = take(how=how, accumulate=4, toy=toy)
   close(whole.params, parts.params)
   close(whole.carry, parts.carry, rtol=1e-5)
   for a, b in zip(seen_whole, seen_parts, strict=True):
     close(a, b, rtol=1e-5)
 
 
-@pytest.mark.parametrize('kind', ['jit', 'pmap'])
+def test_a_compiler_shares_out_the_micro_batches_of_one_device():
+  """What is coupled within a micro-batch is the same on any devices."""
+  toy = toy_task.Toy(coupled=True)
+  one, seen_one = take(toy=toy, accumulate=4)
+  many, seen_many = take(toy=toy, accumulate=4, how=SPREAD[2])
+  close(one.params, many.params)
+  for a, b in zip(seen_one, seen_many, strict=True):
+    close(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['jit', 'pmap', 'mesh'])
 def test_metrics_are_of_the_whole_batch(kind):
   devices = parallel.make(kind)
   toy, tx = toy_task.Toy(), optax.sgd(0.0)
@@ -147,7 +162,7 @@ def test_noise_differs_between_steps_and_examples():
   assert [int(step) for step, _ in seen] == [0, 1]
   for _, place in seen:
     np.testing.assert_array_equal(place, 7 + np.arange(toy_task.BATCH))
-  _, figures = take(kind='pmap', learning_rate=1e-9)
+  _, figures = take(how=('pmap',), learning_rate=1e-9)
   assert len({f['noise'] for f in figures}) == 5
 
 
@@ -202,8 +217,8 @@ def test_average_follows_the_parameters():
 @pytest.mark.parametrize('kind', ['jit', 'pmap'])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(kind):
   toy = toy_task.Toy(remembers=True)
-  before, _ = take(steps=3, kind=kind, ema=0.9, toy=toy)
-  after, seen = take(steps=4, kind=kind, ema=0.9, toy=toy, bad=[3])
+  before, _ = take(steps=3, how=(kind,), ema=0.9, toy=toy)
+  after, seen = take(steps=4, how=(kind,), ema=0.9, toy=toy, bad=[3])
   assert after.step == 4
   for a, b in zip(
     jax.tree.leaves(before._replace(step=None)),

@@ -10,8 +10,8 @@ import pytest
 import toy_task
 
 from lvdecode.training import checkpoint
-from lvdecode.training import loop
 from lvdecode.training import optimizer
+from lvdecode.training import spec
 from lvdecode.training import step
 from lvdecode.training import together
 from lvdecode.training import workdir as workdir_lib
@@ -44,7 +44,7 @@ def group(
     return toy_task.Toy(own['noise'], remembers=True), settings
 
   runs = [
-    loop.Run(
+    spec.Run(
       task=toy_task.Toy(own['noise'], remembers=True),
       data=data[i],
       evaluate=evaluate,
@@ -59,8 +59,8 @@ def group(
     for i, own in enumerate(numbers)
   ]
   with contextlib.ExitStack() as stack:
-    for spec in runs:
-      stack.enter_context(workdir_lib.claim(spec.workdir, {}))
+    for one in runs:
+      stack.enter_context(workdir_lib.claim(one.workdir, {}))
     return together.run(runs, numbers, build)
 
 

@@ -1,7 +1,8 @@
 """A two-layer linear model with latent noise, and data to train it on.
 
-Run as a command it trains in a folder, for tests that kill it:
-  python toy_task.py WORKDIR STEPS PARALLEL
+Run as a command it trains in a folder, for tests that kill it, as the only
+process or as one of many:
+  python toy_task.py WORKDIR STEPS PARALLEL [COORDINATOR PROCESS_ID COUNT]
 """
 
 import dataclasses
@@ -14,12 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lvdecode import errors
+from lvdecode.training import hosts
 from lvdecode.training import loop
 from lvdecode.training import metrics
 from lvdecode.training import optimizer
+from lvdecode.training import settings as settings_lib
+from lvdecode.training import spec
 from lvdecode.training import workdir as workdir_lib
 
 IN, HIDDEN, OUT, BATCH = 5, 4, 3, 32
+# Splits of what is too small to be split by its shape.
+RULES = (
+  ('encoder/kernel', ('', 'data')),
+  ('decoder/kernel', ('model', '')),
+)
 
 
 class Batch(NamedTuple):
@@ -88,8 +98,10 @@ class Toy:
 class Data:
   """Batch i is a function of i alone; from grain only the protocol."""
 
-  def __init__(self, bad=(), delay=0.0, batch=BATCH, first=0):
+  def __init__(self, bad=(), delay=0.0, batch=BATCH, first=0, part=(0, 1)):
+    """`part`: of these rows this process has the p-th of P parts."""
     self.index = first
+    self.part = part
     self.bad = bad
     self.delay = delay
     self.batch = batch
@@ -103,7 +115,9 @@ class Data:
     if self.index in self.bad:
       batch.x[0, 0] = np.nan
     self.index += 1
-    return batch
+    part, parts = self.part
+    rows = slice(part * self.batch // parts, (part + 1) * self.batch // parts)
+    return Batch(*(x[rows] for x in batch))
 
   def get_state(self):
     return {'index': self.index}
@@ -139,12 +153,15 @@ def optimizer_settings(**changes):
 
 
 def training_settings(**changes):
-  settings = loop.TrainingSettings(
+  settings = settings_lib.TrainingSettings(
     steps=10,
     accumulate=1,
+    micro_batch=0,
     ema=0.9,
     encoder_updates=1,
     parallel='jit',
+    model_axis=1,
+    sharding=(),
     log_every=3,
     evaluate_every=4,
     checkpoint_every=2,
@@ -180,9 +197,12 @@ def run(
     'training': dataclasses.asdict(settings),
     'optimizer': dataclasses.asdict(optimizer),
   }
-  with workdir_lib.claim(workdir, values, ('training.steps',)):
+  may_change = tuple(
+    f'training.{key}' for key in 'steps parallel model_axis sharding'.split()
+  )
+  with workdir_lib.claim(workdir, values, may_change):
     return loop.run(
-      loop.Run(
+      spec.Run(
         task=toy,
         data=data or Data(),
         evaluate=evaluate,
@@ -214,10 +234,32 @@ class Dying(Data):
     return super().__next__()
 
 
-if __name__ == '__main__':
-  run(
-    pathlib.Path(sys.argv[1]),
-    Data(delay=0.01),
-    steps=int(sys.argv[2]),
-    parallel=sys.argv[3],
+# How the command splits the state, by kind.
+SPLIT = {'fsdp': dict(model_axis=2, sharding=RULES)}
+
+
+def main(workdir, steps, kind, coordinator='', process_id=None, count=None):
+  hosts.join(
+    coordinator,
+    process_id if process_id is None else int(process_id),
+    count if count is None else int(count),
+    join_seconds=60,
+    heartbeat_seconds=10,
   )
+  state = run(
+    pathlib.Path(workdir),
+    Data(delay=0.01, part=(jax.process_index(), jax.process_count())),
+    toy=Toy(coupled=True, remembers=True),
+    steps=int(steps),
+    parallel=kind,
+    **SPLIT.get(kind, {}),
+  )
+  sys.stdout.write(f'ended at {int(state.step)}\n')
+
+
+if __name__ == '__main__':
+  try:
+    main(*sys.argv[1:])
+  except errors.UserError as error:
+    sys.stderr.write(f'error: {error}\n')
+    hosts.leave(2)
