@@ -16,6 +16,7 @@ from lvdecode.latent import sizes as sizes_lib
 from lvdecode.nn import attention
 from lvdecode.nn import bert
 from lvdecode.nn import gpt
+from lvdecode.nn import kernels
 from lvdecode.nn import vocabulary
 from lvdecode.text import pipeline
 
@@ -48,6 +49,7 @@ class VAE(nn.Module):
       activation=sizes.activation,
       epsilon=sizes.epsilon,
       dtype=dtype,
+      execution=settings.execution,
     )
     if settings.encoder.kind != 'decoder':
       self.encoder = self._encoder(dtype)
@@ -99,7 +101,9 @@ class VAE(nn.Module):
     )
     if sizes.kind == 'bert':  # every text is of the first type
       return bert.BERT(types=1, pools=False, **chosen)
-    return gpt.GPT(vocab_multiple=1, **chosen)  # it has no head to divide
+    return gpt.GPT(  # it has no head to divide
+      vocab_multiple=1, execution=self.settings.execution, **chosen
+    )
 
   def _network(self, name: str) -> Any:
     """Its blocks and embeddings, where it has some."""
@@ -133,10 +137,10 @@ class VAE(nn.Module):
     if condition is None:
       name = readers.ENCODER
       embeds = readers.embeds(self.settings, name)
-      embed = self._network(embeds).embed(tokens)
-      blocks = self._network(name)
-      states = blocks.blocks(
-        embed, attention.padding(visible), deterministic=deterministic
+      # Texts end before their padding: see `text.pipeline`.
+      mask = kernels.RightPadded(jnp.sum(visible, axis=1, dtype=jnp.int32))
+      states = self._network(name).blocks(
+        self._network(embeds).embed(tokens), mask, deterministic=deterministic
       )
       return self.posterior(states, visible, group)
     of_text = jnp.full_like(tokens, self.settings.condition.segments)
@@ -270,6 +274,23 @@ class VAE(nn.Module):
     hidden = self.decoder(tokens, injected, deterministic)
     return vocabulary.token_nll(
       self.decoder.head(injected), hidden, targets, max_bytes
+    )
+
+  def summed_nll(
+    self,
+    tokens: Int[Array, 'B T'],
+    targets: Int[Array, 'B T'],
+    weights: Float[Array, 'B T'],
+    z: Float[Array, 'B Z'],
+    max_bytes: int,
+    given: conditions.Given | None = None,
+    deterministic: bool = True,
+  ) -> vocabulary.Summed:
+    """The terms of `token_nll` and their weighted sum, for its gradient."""
+    injected = self.tell(z, given)
+    hidden = self.decoder(tokens, injected, deterministic)
+    return vocabulary.summed_nll(
+      self.decoder.head(injected), hidden, targets, weights, max_bytes
     )
 
   def __call__(
