@@ -1,12 +1,10 @@
 """Starts many processes on this machine, as one host each."""
 
-import os
-import pathlib
 import socket
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).parents[1]
+import house
 
 
 def start(count, command, devices):
@@ -14,11 +12,13 @@ def start(count, command, devices):
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     coordinator = f'127.0.0.1:{probe.getsockname()[1]}'
-  environment = os.environ | {
+  environment = house.environment()
+  environment |= {
     'JAX_PLATFORMS': 'cpu',
     'NPROC': '32',
-    'PYTHONPATH': str(ROOT),
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    'PYTHONPATH': str(house.ROOT),
+    'XLA_FLAGS': f'{environment["XLA_FLAGS"]} '
+    f'--xla_force_host_platform_device_count={devices}',
   }
   return [
     subprocess.Popen(

@@ -12,6 +12,9 @@ import lvdecode
 from lvdecode import settings
 
 CHANGES = {
+  'model.decoder.layers': 1,
+  'model.encoder.layers': 1,
+  'pipeline.lengths': (24,),
   'training.steps': 4,
   'training.evaluate_every': 4,
   'training.checkpoint_every': 4,
