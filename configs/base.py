@@ -61,6 +61,14 @@ def get_config(arg: str = '') -> Config:
 
   c.model = Config()
   c.model.latent_size = 32  # Z
+  # 'xla', 'cudnn' (fused: GPU, bfloat16, heads of width 8 n), or what is there.
+  c.model.attention = 'auto'
+  # One program for all layers: compiles as fast for 48 as for 2, and runs a
+  # little slower.
+  c.model.scan_layers = False
+  # What the backward pass computes again, for memory: 'dots' all but products
+  # with weights, 'all_dots' all but products, 'block' everything.
+  c.model.remat = 'none'
   c.model.dtype = 'float32'  # 'bfloat16' on accelerators; faster there only
   c.model.decoder = Config()
   # The embedding's rows are rounded up to a multiple: 128 is faster on

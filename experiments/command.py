@@ -145,7 +145,19 @@ def run(main: Callable[[], None]) -> None:
   app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
 
-def _parse(argv):
+def run_with_word(main: Callable[[str], None], default: str) -> None:
+  """The same for a command that takes one word beside its flags."""
+  words: list[str] = []
+
+  def parse(argv):
+    rest = _parse(argv, words=1)
+    words.extend(rest[1:] or [default])
+    return rest[:1]
+
+  app.run(lambda argv: _guarded(lambda: main(words[0])), flags_parser=parse)
+
+
+def _parse(argv, words=0):
   try:
     rest = flags.FLAGS(argv)
   except (AttributeError, KeyError) as error:  # config_flags, of --config.a.b
@@ -154,8 +166,8 @@ def _parse(argv):
     fail(f'--config has no such key or argument: {reason}')
   except (flags.Error, TypeError) as error:
     fail(error)
-  if len(rest) > 1:
-    fail(f'unexpected argument {rest[1]!r}: flags start with --')
+  if len(rest) > 1 + words:
+    fail(f'unexpected argument {rest[1 + words]!r}: flags start with --')
   return rest
 
 

@@ -197,14 +197,17 @@ class Model:
       z: [n, Z].
       rules: how each token is chosen.
       seed: of the draws; a text's draws do not depend on the others.
-      given: a condition for each.
+      given: a condition for each; a decoder that knows it by z alone needs
+        none.
 
     Raises:
       UserError: latents of another size than the model's, or not one condition
         for each of them.
     """
     z = self._latents(z)
-    parts = self._parts(given, len(z), 'latents')
+    parts = None
+    if given is not None or self.config.model.condition.routes:
+      parts = self._parts(given, len(z), 'latents')
     texts = []
     for first in range(0, len(z), _ROWS):
       part = z[first : first + _ROWS]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -108,9 +109,40 @@ def choose(
 ) -> Int[Array, ' B']:
   """The next token of each row; one key a row."""
   if rules.method == 'greedy':
-    return jnp.argmax(scores, axis=-1).astype(jnp.int32)
-  scores = cut(scores / rules.temperature, rules)
-  return jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
+    return _first(scores == jnp.max(scores, axis=-1, keepdims=True))
+  return draw(cut(scores / rules.temperature, rules), keys)
+
+
+def draw(scores: Float[Array, 'B V'], keys: jax.Array) -> Int[Array, ' B']:
+  """A token of each row by softmax(scores).
+
+  By the inverse of the distribution function, of blocks of tokens and then
+  within the block: two random numbers a row in the place of V of them, which on
+  a CPU take longer than the rest of the step.
+  """
+  batch, vocab_size = scores.shape
+  size = math.isqrt(vocab_size - 1) + 1
+  weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+  weights = jnp.pad(weights, ((0, 0), (0, size**2 - vocab_size)))
+  blocks = weights.reshape(batch, size, size)
+  where = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
+  block = _drawn(jnp.sum(blocks, axis=2), where[:, 0])
+  chosen = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+  return block * size + _drawn(chosen, where[:, 1])
+
+
+def _drawn(weights, where):
+  """The first index at which the running sum exceeds its share `where`."""
+  total = jnp.cumsum(weights, axis=-1)
+  # At most the total, also where rounding brings the product up to it.
+  above = total > where[:, None] * total[:, -1:]
+  return _first(above & (weights > 0))
+
+
+def _first(true: jax.Array) -> Int[Array, ' B']:
+  """The first index of each row that is True."""
+  places = jnp.arange(true.shape[-1], dtype=jnp.int32)[None, :]
+  return jnp.min(jnp.where(true, places, true.shape[-1] - 1), axis=-1)
 
 
 def cut(scores: Float[Array, 'B V'], rules: Rules) -> Float[Array, 'B V']:
@@ -120,9 +152,47 @@ def cut(scores: Float[Array, 'B V'], rules: Rules) -> Float[Array, 'B V']:
     least = lax.top_k(scores, rules.top_k)[0][:, -1:]
     scores = jnp.where(scores < least, -jnp.inf, scores)
   if rules.top_p < 1:
-    order = jnp.argsort(-scores, axis=-1)
-    ranked = jax.nn.softmax(jnp.take_along_axis(scores, order, -1), axis=-1)
-    kept = jnp.cumsum(ranked, axis=-1) - ranked < rules.top_p
-    back = jnp.argsort(order, axis=-1)
-    scores = jnp.where(jnp.take_along_axis(kept, back, -1), scores, -jnp.inf)
+    scores = jnp.where(_nucleus(scores, rules.top_p), scores, -jnp.inf)
   return scores
+
+
+def _nucleus(scores, p):
+  """[B, V], True for the tokens before which less than p is reached.
+
+  Without sorting: halving finds the least probability that is kept, by the bits
+  of the numbers, which are in their order; then how far its equals are.
+  """
+  shares = jax.nn.softmax(scores, axis=-1)
+  bits = lax.bitcast_convert_type(shares, jnp.int32)
+
+  def better(least):  # the mass of what is strictly above
+    above = bits > least[:, None]
+    return jnp.sum(jnp.where(above, shares, 0.0), axis=-1)
+
+  highest = jnp.max(bits, axis=-1)
+  least = _halved(lambda x: better(x) < p, jnp.zeros_like(highest), highest)
+  equal = bits == least[:, None]
+  share = lax.bitcast_convert_type(least, jnp.float32)
+  room = jnp.ceil((p - better(least)) / jnp.maximum(share, 1e-38))
+  places = jnp.arange(scores.shape[-1], dtype=jnp.int32)[None, :]
+
+  def enough(last):
+    return jnp.sum(equal & (places <= last[:, None]), axis=-1) >= room
+
+  ends = jnp.full_like(least, scores.shape[-1] - 1)
+  last = _halved(enough, jnp.zeros_like(least), ends)
+  return (bits > least[:, None]) | (equal & (places <= last[:, None]))
+
+
+def _halved(holds, low, high):
+  """The least integer of each row in [low, high] that holds; else high."""
+
+  def step(_, ends):
+    low, high = ends
+    middle = low + (high - low) // 2
+    true = holds(middle)
+    high = jnp.where(true, middle, high)
+    return jnp.minimum(jnp.where(true, low, middle + 1), high), high
+
+  # Numbers of 31 bits; one that is found stays.
+  return lax.fori_loop(0, 31, step, (low, high))[1]

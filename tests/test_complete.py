@@ -18,6 +18,10 @@ LABELS = ('bad', 'good')
 
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
+  return made(('prefix', 'cross'), tmp_path_factory.mktemp('complete'))
+
+
+def made(routes, folder):
   """Of random parameters: nothing here asks what was learned."""
   config = base.get_config('quick')
   config.data.source, config.data.path = 'files', 'reviews.tsv'
@@ -26,11 +30,11 @@ def model(tmp_path_factory):
   config.pipeline.condition_length = 2
   config.model.encoder.layers = config.model.decoder.layers = 1
   config.model.prior.kind = 'learned'
-  config.model.condition.routes = ('prefix', 'cross')
-  return build(config, tmp_path_factory.mktemp('complete'))
+  config.model.condition.routes = routes
+  return build(config, folder)
 
 
-def build(config, folder, spread=1.0):
+def build(config, folder):
   settings = settings_lib.from_dict(config.to_dict())
   markers = ()
   if settings.data.conditional:
@@ -113,6 +117,14 @@ def test_a_mistake_is_one_clear_line(model, ask, message):
   with pytest.raises(errors.UserError, match=message) as caught:
     ask(model)
   assert '\n' not in str(caught.value)
+
+
+def test_a_decoder_that_knows_a_condition_by_z_alone_needs_none(tmp_path):
+  model = made((), tmp_path)
+  z = np.random.default_rng(0).normal(size=(2, 8))
+  assert model.decode(z) == model.decode(z, given=['good', 'bad'])
+  with pytest.raises(errors.UserError, match='give one with each'):
+    model.sample(2)
 
 
 def test_a_condition_that_nothing_reads_is_refused(tmp_path):

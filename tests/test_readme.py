@@ -7,6 +7,7 @@ import shlex
 import house
 import pytest
 
+from lvdecode.latent import condition
 from lvdecode.latent import injection
 from lvdecode.text import embedded
 
@@ -89,9 +90,10 @@ def test_pictures_are_small():
     assert picture.stat().st_size < 100_000, picture
 
 
-def test_every_injection_point_is_in_the_table():
+def test_every_injection_point_and_every_route_is_in_its_table():
   named = re.findall(r'^\| `(\w+)`', README.read_text(), re.MULTILINE)
-  assert tuple(dict.fromkeys(named)) == injection.POINTS
+  ways = injection.POINTS + condition.ROUTES
+  assert list(dict.fromkeys(named)) == list(dict.fromkeys(ways))
 
 
 def test_the_map_names_every_room_and_no_other():

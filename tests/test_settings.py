@@ -210,6 +210,14 @@ JUDGE = (
       changes(('objective.mmd.weight', 1.0), ('training.accumulate', 16)),
       ['objective.mmd.weight', 'twice training.accumulate'],
     ),
+    (
+      changes(('objective.mmd.weight', 1.0), ('training.micro_batch', 1)),
+      ['objective.mmd.weight', 'training.micro_batch'],
+    ),
+    (
+      changes(('training.parallel', 'fsdp'), ('training.model_axis', 4)),
+      ['training.model_axis = 4', 'model.decoder.heads = 2'],
+    ),
     (change('data.label_share', 0.5), ['label_share = 0.5', 'make it 1']),
     (change('data.label_share', 0.0), ['label_share is 0.0', 'at most 1']),
     (change('training.best_metric', 'error'), ["'error'", 'labels has one']),

@@ -121,6 +121,9 @@ def model_settings(
   condition=None,
   adapters=None,
   dtype='float32',
+  attention='auto',
+  scan_layers=False,
+  remat='none',
   **changes,
 ):
   return sizes.ModelSettings(
@@ -132,6 +135,9 @@ def model_settings(
     condition=condition or condition_settings(),
     injection=injection_settings(points, **changes),
     latent_size=LATENT,
+    attention=attention,
+    scan_layers=scan_layers,
+    remat=remat,
     dtype=dtype,
   )
 

@@ -26,7 +26,10 @@ LENGTHS = (7,)
 
 @dataclasses.dataclass(frozen=True)
 class _Truth(latent.LatentTask):
-  """`conditional`: a prior of its own for each first word, else N(0, I)."""
+  """`conditional`: a prior of its own for each condition, else N(0, I).
+
+  A condition is one word; the text's words have nothing to do with it.
+  """
 
   conditional: bool = False
 
@@ -34,11 +37,12 @@ class _Truth(latent.LatentTask):
     if not self.conditional:
       shape = (batch.tokens.shape[0], Z)
       return conditions.Given(gaussian.standard(shape))
-    first = batch.tokens[:, 1]
+    word = batch.condition.tokens[:, 0]
     return conditions.Given(
       gaussian.Gaussian(
-        params['prior_mean'][first], params['prior_logvar'][first]
-      )
+        params['prior_mean'][word], params['prior_logvar'][word]
+      ),
+      batch.condition,
     )
 
   def sample_bytes(self, batch):
@@ -113,15 +117,18 @@ class Linear(_Truth):
 
 @dataclasses.dataclass(frozen=True)
 class Categorical(_Truth):
-  """softmax(U_t + V z) over a few words; q is any Gaussian of the first word.
+  """softmax(U_t + V z) over a few words; q is the prior, moved by first word.
 
   The marginal is an integral over Z = 2 dimensions, by Gauss-Hermite
   quadrature under the prior.
   """
 
   def encode(self, params, batch):
-    first = batch.tokens[:, 1]
-    return gaussian.Gaussian(params['q_mean'][first], params['q_logvar'][first])
+    first, prior = batch.tokens[:, 1], self.prior(params, batch)
+    return gaussian.Gaussian(
+      prior.mean + params['q_mean'][first],
+      prior.logvar + params['q_logvar'][first],
+    )
 
   def token_nll(self, params, batch, z, points=None, given=None):
     if points == ():
@@ -212,16 +219,14 @@ def params(task, seed=0):
   else:
     shapes = both | {'bias': (6, tiny.VOCAB), 'loads': (tiny.VOCAB, Z)}
     values = {k: 0.7 * rng.normal(size=shape) for k, shape in shapes.items()}
+    values['q_mean'] = 0.4 * rng.normal(size=(tiny.VOCAB, Z))
     # A little wider than the prior, so that no weight is without bound.
-    near = values if task.conditional else {k: 0 * values[k] for k in both}
-    off = 0.4 * rng.normal(size=(tiny.VOCAB, Z))
-    values['q_mean'] = near['prior_mean'] + off
-    values['q_logvar'] = near['prior_logvar'] + 0.3
+    values['q_logvar'] = np.full((tiny.VOCAB, Z), 0.3)
   return {k: jnp.asarray(v, jnp.float32) for k, v in values.items()}
 
 
 def texts(count=60, seed=0):
-  """A corpus of random texts of three to seven tokens."""
+  """A corpus of random texts of three to seven tokens, each with a word."""
   rng = np.random.default_rng(seed)
   sizes = rng.integers(3, 8, count)
   tokens = np.asarray(tiny.batch(tuple(sizes), 7, seed).tokens)
@@ -234,6 +239,11 @@ def texts(count=60, seed=0):
     unknown=0,
     truncated=0,
     dropped=0,
+    condition=pipeline.Condition(
+      rng.integers(4, tiny.VOCAB, (count, 1)),
+      np.ones((count, 1), bool),
+      np.zeros((count, 1), np.int64),
+    ),
   )
 
 
@@ -242,7 +252,9 @@ def whole(corpus):
   places = np.arange(corpus.tokens.shape[1])
   weights = (places < corpus.lengths[:, None]) & (places > 0)
   return pipeline.Batch(
-    jnp.asarray(corpus.tokens.astype(np.int32)), jnp.asarray(weights * 1.0)
+    jnp.asarray(corpus.tokens.astype(np.int32)),
+    jnp.asarray(weights * 1.0),
+    condition=jax.tree.map(jnp.asarray, corpus.condition),
   )
 
 

@@ -2,12 +2,16 @@
 
 import dataclasses
 
+import jax.numpy as jnp
+
 from lvdecode import errors
 from lvdecode.latent import adapters
 from lvdecode.latent import condition as conditions
 from lvdecode.latent import injection as injections
 from lvdecode.latent import posterior
 from lvdecode.latent import prior as priors
+from lvdecode.nn import kernels
+from lvdecode.nn import layers as layers_lib
 from lvdecode.nn import transformer
 
 ENCODERS = ('own', 'shared_embeddings', 'decoder', 'bert')
@@ -93,6 +97,9 @@ class ModelSettings:
     adapters: changes of low rank, whose parameters are beside the network's:
       `VAE` is given them merged.
     latent_size: Z.
+    attention: 'auto', 'xla', or 'cudnn': fused, on GPUs in bfloat16.
+    scan_layers: compiles one layer for all: see nn/layers.py.
+    remat: what of a layer the backward pass computes again.
     dtype: of the computation, 'float32' or 'bfloat16'; parameters, softmax
       and losses are float32 always.
   """
@@ -105,7 +112,15 @@ class ModelSettings:
   condition: conditions.ConditionSettings
   injection: injections.InjectionSettings
   latent_size: int
+  attention: str
+  scan_layers: bool
+  remat: str
   dtype: str
+
+  @property
+  def execution(self) -> layers_lib.Execution:
+    """How stacks of layers are run."""
+    return layers_lib.Execution(self.attention, self.scan_layers, self.remat)
 
   @property
   def conditional(self) -> bool:
@@ -127,6 +142,14 @@ class ModelSettings:
       )
     self._check_conditional()
     errors.one_of('model.dtype', self.dtype, ('float32', 'bfloat16'))
+    errors.one_of('model.attention', self.attention, kernels.ATTENTION)
+    errors.one_of('model.remat', self.remat, tuple(layers_lib.REMAT))
+    width = self.decoder.width // self.decoder.heads
+    obstacle = kernels.fused_obstacle('gpu', jnp.dtype(self.dtype), width)
+    if self.attention == 'cudnn' and obstacle:
+      raise errors.UserError(
+        f"model.attention = 'cudnn': {obstacle}; 'auto' takes it where it can"
+      )
     if (
       self.encoder.kind == 'shared_embeddings'
       and self.encoder.width != self.decoder.width

@@ -1,5 +1,7 @@
 """The latent-variable text decoder: encoder, posterior, injection, GPT."""
 
+from typing import Any
+
 from flax import linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -9,21 +11,14 @@ from lvdecode.latent import gaussian
 from lvdecode.latent import injection as injections
 from lvdecode.latent import posterior
 from lvdecode.latent import prior as priors
+from lvdecode.latent import readers
 from lvdecode.latent import sizes as sizes_lib
 from lvdecode.nn import attention
 from lvdecode.nn import bert
 from lvdecode.nn import gpt
+from lvdecode.nn import kernels
 from lvdecode.nn import vocabulary
 from lvdecode.text import pipeline
-
-# Networks that read texts; the second and third are there where nothing is
-# shared.
-_ENCODER, _OF_PRIOR, _OF_ROUTES = (
-  'encoder',
-  'prior_encoder',
-  'condition_encoder',
-)
-_DECODER = 'decoder'
 
 
 class VAE(nn.Module):
@@ -54,6 +49,7 @@ class VAE(nn.Module):
       activation=sizes.activation,
       epsilon=sizes.epsilon,
       dtype=dtype,
+      execution=settings.execution,
     )
     if settings.encoder.kind != 'decoder':
       self.encoder = self._encoder(dtype)
@@ -63,12 +59,12 @@ class VAE(nn.Module):
       settings.posterior,
       settings.latent_size,
       settings.encoder.pooling,
-      self._heads(_ENCODER),
+      readers.heads(settings, readers.ENCODER),
     )
     self.prior = priors.Prior(
       settings.latent_size,
       settings.encoder.pooling,
-      self._heads(self._reader(_OF_PRIOR)),
+      readers.heads(settings, readers.for_prior(settings)),
     )
     self.injection = injections.Injection(
       settings=settings.injection,
@@ -83,10 +79,10 @@ class VAE(nn.Module):
     self.segments = {
       whose: nn.Embed(
         settings.condition.segments + 1,  # the last is the text's
-        (sizes if whose == _DECODER else settings.encoder).width,
+        (sizes if whose == readers.DECODER else settings.encoder).width,
         embedding_init=nn.initializers.normal(attention.INIT_STD),
       )
-      for whose in (_DECODER, _ENCODER, _OF_PRIOR, _OF_ROUTES)
+      for whose in readers.NETWORKS
     }
 
   def _encoder(self, dtype) -> gpt.GPT | bert.BERT:
@@ -105,54 +101,18 @@ class VAE(nn.Module):
     )
     if sizes.kind == 'bert':  # every text is of the first type
       return bert.BERT(types=1, pools=False, **chosen)
-    return gpt.GPT(vocab_multiple=1, **chosen)  # it has no head to divide
-
-  def _reader(self, name: str) -> str:
-    """The network that reads for the prior or the routes."""
-    share = self.settings.condition.share
-    if name == _OF_PRIOR:
-      share = self.settings.prior.share
-    return _ENCODER if share else name
-
-  def _network(self, name: str):
-    """Its blocks."""
-    if name == _ENCODER and self.settings.encoder.kind == 'decoder':
-      return self.decoder
-    return getattr(self, name)
-
-  def _heads(self, name: str) -> int:
-    settings = self.settings
-    of_decoder = name == _ENCODER and settings.encoder.kind == 'decoder'
-    return (settings.decoder if of_decoder else settings.encoder).heads
-
-  def _embeds(self, name: str) -> str:
-    """Whose embeddings it reads by."""
-    kind = self.settings.encoder.kind
-    shared = kind == 'shared_embeddings' or (
-      kind == 'decoder' and name == _ENCODER
+    return gpt.GPT(  # it has no head to divide
+      vocab_multiple=1, execution=self.settings.execution, **chosen
     )
-    return _DECODER if shared else name
+
+  def _network(self, name: str) -> Any:
+    """Its blocks and embeddings, where it has some."""
+    of_decoder = readers.is_decoder(self.settings, name)
+    return self.decoder if of_decoder else getattr(self, name)
 
   def part(self, path: str) -> str:
     """Whose the parameter is: 'encoder', 'decoder', or 'both' for shared."""
-    settings = self.settings
-    top, _, rest = path.partition('/')
-    if top == 'posterior':
-      return 'encoder'
-    if top in (_ENCODER, f'segments_{_ENCODER}'):
-      # What reads x for p(z | x) or for the decoder is of the model itself.
-      learned = settings.prior.kind == 'learned'
-      serves = (learned and settings.prior.share) or (
-        settings.condition.encoded and settings.condition.share
-      )
-      return 'both' if serves else 'encoder'
-    kind = settings.encoder.kind if self.latent_size else 'own'
-    embedding = rest.startswith(('wte/', 'wpe/'))
-    shared = kind == 'decoder' or (kind == 'shared_embeddings' and embedding)
-    if top == f'segments_{_DECODER}':
-      shared = kind in ('decoder', 'shared_embeddings')
-      return 'both' if shared else 'decoder'
-    return 'both' if top == _DECODER and shared else 'decoder'
+    return readers.part(self.settings, path)
 
   @property
   def latent_size(self) -> int:
@@ -175,16 +135,18 @@ class VAE(nn.Module):
     if not self.latent_size:
       return gaussian.standard((tokens.shape[0], 0))
     if condition is None:
-      embed = self._network(self._embeds(_ENCODER)).embed(tokens)
-      blocks = self._network(_ENCODER)
-      states = blocks.blocks(
-        embed, attention.padding(visible), deterministic=deterministic
+      name = readers.ENCODER
+      embeds = readers.embeds(self.settings, name)
+      # Texts end before their padding: see `text.pipeline`.
+      mask = kernels.RightPadded(jnp.sum(visible, axis=1, dtype=jnp.int32))
+      states = self._network(name).blocks(
+        self._network(embeds).embed(tokens), mask, deterministic=deterministic
       )
       return self.posterior(states, visible, group)
     of_text = jnp.full_like(tokens, self.settings.condition.segments)
     visible = jnp.concatenate([condition.visible, visible], axis=1)
     states = self._read(
-      _ENCODER,
+      readers.ENCODER,
       jnp.concatenate([condition.tokens, tokens], axis=1),
       visible,
       jnp.concatenate([self._parts(condition), of_text], axis=1),
@@ -204,10 +166,11 @@ class VAE(nn.Module):
     if condition is None:
       return conditions.Given(prior)
     learned, encoded = settings.prior.kind == 'learned', None
-    of_prior, of_routes = self._reader(_OF_PRIOR), self._reader(_OF_ROUTES)
-    readers = {of_prior} if learned else set()
+    of_prior = readers.for_prior(settings)
+    of_routes = readers.for_routes(settings)
+    asked = {of_prior} if learned else set()
     if settings.condition.encoded:
-      readers.add(of_routes)
+      asked.add(of_routes)
     states = {
       name: self._read(
         name,
@@ -216,7 +179,7 @@ class VAE(nn.Module):
         self._parts(condition),
         deterministic,
       )
-      for name in sorted(readers)
+      for name in sorted(asked)
     }
     if learned:
       prior = self.prior(states[of_prior], jnp.asarray(condition.visible))
@@ -233,7 +196,7 @@ class VAE(nn.Module):
     self, name, tokens, visible, segments, deterministic
   ) -> Float[Array, 'B S D']:
     """States of a sequence, by positions that count what is visible."""
-    embed = self._embeds(name)
+    embed = readers.embeds(self.settings, name)
     h = self._embedded(embed, tokens, segments)
     h = self._network(embed).place(h, visible)
     return self._network(name).blocks(
@@ -280,14 +243,16 @@ class VAE(nn.Module):
 
   def _fronted(self, injected, condition) -> gpt.Injected:
     """With the tokens of x as a prefix, which is told z as the text is."""
-    x = self._embedded(_DECODER, condition.tokens, self._parts(condition))
+    x = self._embedded(
+      readers.DECODER, condition.tokens, self._parts(condition)
+    )
     embedding = injected.embedding
     if embedding is not None:
       x = x + embedding[:, None]
     if self.settings.condition.segments:
       count = len(condition.tokens)
       of_text = jnp.full(count, self.settings.condition.segments)
-      row = self.segments[_DECODER](of_text)
+      row = self.segments[readers.DECODER](of_text)
       embedding = row if embedding is None else embedding + row
     return injected._replace(
       embedding=embedding,
@@ -309,6 +274,23 @@ class VAE(nn.Module):
     hidden = self.decoder(tokens, injected, deterministic)
     return vocabulary.token_nll(
       self.decoder.head(injected), hidden, targets, max_bytes
+    )
+
+  def summed_nll(
+    self,
+    tokens: Int[Array, 'B T'],
+    targets: Int[Array, 'B T'],
+    weights: Float[Array, 'B T'],
+    z: Float[Array, 'B Z'],
+    max_bytes: int,
+    given: conditions.Given | None = None,
+    deterministic: bool = True,
+  ) -> vocabulary.Summed:
+    """The terms of `token_nll` and their weighted sum, for its gradient."""
+    injected = self.tell(z, given)
+    hidden = self.decoder(tokens, injected, deterministic)
+    return vocabulary.summed_nll(
+      self.decoder.head(injected), hidden, targets, weights, max_bytes
     )
 
   def __call__(

@@ -13,6 +13,8 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from lvdecode.nn import kernels
+
 INIT_STD = 0.02  # GPT-2's standard deviation of every weight matrix.
 
 
@@ -43,15 +45,17 @@ class Memory(NamedTuple):
 class LayerCache(NamedTuple):
   """One layer's keys and values so far; its memory lies in the first slots.
 
+  Heads come before slots, so that a step of decoding reads them as they lie.
+
   Attributes:
-    keys: [B, S, H, K] with S = memory slots + the longest sequence.
-    values: [B, S, H, K].
+    keys: [B, H, S, K] with S = memory slots + the longest sequence.
+    values: [B, H, S, K].
     visible: [B, S] or None, as in `Memory`, True behind the memory.
     score: [H, S] or None, as in `Memory`, 0 behind the memory.
   """
 
-  keys: Float[Array, 'B S H K']
-  values: Float[Array, 'B S H K']
+  keys: Float[Array, 'B H S K']
+  values: Float[Array, 'B H S K']
   visible: Bool[Array, 'B S'] | None
   score: Float[Array, 'H S'] | None
 
@@ -100,7 +104,7 @@ def start_cache(
 
   `seen` says which of the tokens will be seen by others; None for all.
   """
-  shape = (batch, length, heads, width // heads)
+  shape = (batch, heads, length, width // heads)
   if memory is None:
     zeros = jnp.zeros(shape, dtype)
     return LayerCache(zeros, zeros, seen, None)
@@ -114,10 +118,10 @@ def start_cache(
     visible = jnp.concatenate([visible, seen], axis=1)
   if score is not None:
     score = jnp.pad(score, ((0, 0), (0, length)))
-  room = ((0, 0), (0, length), (0, 0), (0, 0))
+  room = ((0, 0), (0, 0), (0, length), (0, 0))
   return LayerCache(
-    jnp.pad(memory.keys.astype(dtype), room),
-    jnp.pad(memory.values.astype(dtype), room),
+    jnp.pad(jnp.swapaxes(memory.keys, 1, 2).astype(dtype), room),
+    jnp.pad(jnp.swapaxes(memory.values, 1, 2).astype(dtype), room),
     visible,
     score,
   )
@@ -138,29 +142,37 @@ class SelfAttention(nn.Module):
   width: int
   layers: int  # of the whole stack: scales the residual projection's init
   dtype: jnp.dtype
+  kernel: str = 'auto'  # of kernels.ATTENTION
 
   def setup(self):
     normal = nn.initializers.normal
     self.c_attn = nn.Dense(
-      3 * self.width, dtype=self.dtype, kernel_init=normal(INIT_STD)
+      3 * self.width,
+      dtype=self.dtype,
+      kernel_init=normal(INIT_STD),
+      dot_general=kernels.flat_dot,
     )
     self.c_proj = nn.Dense(
       self.width,
       dtype=self.dtype,
       kernel_init=normal(INIT_STD / (2 * self.layers) ** 0.5),
+      dot_general=kernels.flat_dot,
     )
 
   def __call__(
     self,
     x: Float[Array, 'B T D'],
-    mask: Bool[Array, 'b 1 t T'],
+    mask: kernels.Mask,
     memory: Memory | None = None,
   ) -> Float[Array, 'B T D']:
     """Attends within the sequence and to the memory in front of it."""
     q, k, v = self._project(x)
     bias = None
     if memory is not None:
-      mask = behind_memory(mask, memory)
+      # What sees all that is in front is not told of it.
+      if memory.visible is not None or not isinstance(mask, kernels.PATTERNS):
+        mask = kernels.as_array(mask, x.shape[1], x.shape[1])
+        mask = behind_memory(mask, memory)
       if memory.score is not None:
         room = ((0, 0), (0, k.shape[1]))
         bias = jnp.pad(memory.score, room)[None, :, None, :]
@@ -182,16 +194,17 @@ class SelfAttention(nn.Module):
     `written` counts filled slots, the memory's included.
     """
     q, k, v = self._project(x)
-    start = (0, written, 0, 0)
+    start = (0, 0, written, 0)
+    k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
     keys = lax.dynamic_update_slice(cache.keys, k, start)
     values = lax.dynamic_update_slice(cache.values, v, start)
     last = written + jnp.arange(x.shape[1])
-    mask = (jnp.arange(keys.shape[1])[None, :] <= last[:, None])[None, None]
+    mask = (jnp.arange(keys.shape[2])[None, :] <= last[:, None])[None, None]
     if cache.visible is not None:
       mask = mask & padding(cache.visible)
     bias = None if cache.score is None else cache.score[None, :, None, :]
-    out = self._attend(q, keys, values, mask, bias)
-    return out, cache._replace(keys=keys, values=values)
+    out = kernels.attend_cached(q, keys, values, mask, bias)
+    return self._joined(out), cache._replace(keys=keys, values=values)
 
   def _project(self, x):
     shape = (*x.shape[:2], 3, self.heads, self.width // self.heads)
@@ -201,7 +214,9 @@ class SelfAttention(nn.Module):
   def _attend(self, q, k, v, mask, bias):
     if bias is not None:
       bias = bias.astype(q.dtype)
-    out = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask)
+    return self._joined(kernels.attend(q, k, v, mask, bias, self.kernel))
+
+  def _joined(self, out):
     return self.c_proj(out.reshape(*out.shape[:2], self.width))
 
 
@@ -211,6 +226,7 @@ def _shares(q, k, mask, bias) -> Float[Array, 'B H T S']:
     'bthk,bshk->bhts', q, k, preferred_element_type=jnp.float32
   )
   scores = scores * q.shape[-1] ** -0.5
+  mask = kernels.as_array(mask, q.shape[1], k.shape[1])
   if bias is not None:
     scores = scores + bias
   return jax.nn.softmax(jnp.where(mask, scores, -jnp.inf), axis=-1)

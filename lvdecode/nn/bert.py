@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
 from lvdecode.nn import context as contexts
+from lvdecode.nn import kernels
 from lvdecode.nn import transformer
 
 
@@ -18,7 +19,7 @@ class Block(transformer.Block):
   def __call__(
     self,
     h: Float[Array, 'B T D'],
-    mask: Bool[Array, 'b 1 t T'],
+    mask: kernels.Mask,
     memory: attention.Memory | None = None,
     deterministic: bool = True,
     context: contexts.Context | None = None,
@@ -104,7 +105,7 @@ class BERT(nn.Module):
   def blocks(
     self,
     h: Float[Array, 'B T D'],
-    mask: Bool[Array, 'b 1 t T'],
+    mask: kernels.Mask,
     deterministic: bool = True,
   ) -> Float[Array, 'B T D']:
     """All blocks, from embeddings, under any mask."""

@@ -8,6 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
 from lvdecode.nn import context as contexts
+from lvdecode.nn import kernels
+from lvdecode.nn import layers as layers_lib
 from lvdecode.nn import transformer
 from lvdecode.nn import vocabulary
 
@@ -88,6 +90,7 @@ class GPT(nn.Module):
   activation: str  # of transformer.ACTIVATIONS; GPT-2's is 'gelu_tanh'
   epsilon: float  # of the layer norms; GPT-2's is 1e-5
   dtype: jnp.dtype
+  execution: layers_lib.Execution = layers_lib.PLAIN
 
   def setup(self):
     normal = nn.initializers.normal(attention.INIT_STD)
@@ -103,6 +106,7 @@ class GPT(nn.Module):
         self.activation,
         self.epsilon,
         self.dtype,
+        self.execution.attention,
       )
       for _ in range(self.layers)
     ]
@@ -122,8 +126,9 @@ class GPT(nn.Module):
   ) -> Float[Array, 'B T D']:
     """Hidden states behind `ln_f`, each seeing the tokens up to its own."""
     length, prefix = tokens.shape[1], injected.prefix
+    mask: kernels.Mask = kernels.CAUSAL
     if prefix is None:
-      h, mask = self.embed(tokens, injected), attention.causal(length)
+      h = self.embed(tokens, injected)
     else:
       own = self.embed(tokens, injected, _count(prefix))
       h = jnp.concatenate([self._front(prefix), own], axis=1)
@@ -161,17 +166,33 @@ class GPT(nn.Module):
   def blocks(
     self,
     h: Float[Array, 'B T D'],
-    mask: Bool[Array, 'b 1 t T'],
+    mask: kernels.Mask,
     memory: attention.Memory | None = None,
     deterministic: bool = True,
     context: contexts.Context | None = None,
   ) -> Float[Array, 'B T D']:
     """All blocks and `ln_f`, from embeddings, under any mask."""
     h = self.drop(h, deterministic=deterministic)
-    for index, block in enumerate(self.h):
-      layer = None if memory is None else memory.layer(index)
-      told = None if context is None else context.layer(index)
-      h = block(h, mask, layer, deterministic, told)
+    # What is sown, or made, has its place in a module of each layer.
+    modules = self.is_initializing() or self.is_mutable_collection(
+      'intermediates'
+    )
+    if self.execution.plain or modules:
+      for index, block in enumerate(self.h):
+        layer = None if memory is None else memory.layer(index)
+        told = None if context is None else context.layer(index)
+        h = block(h, mask, layer, deterministic, told)
+      return self.ln_f(h)
+    params = self.variables['params']
+    h = layers_lib.run(
+      self.h[0].clone(parent=None),
+      [params[f'h_{index}'] for index in range(self.layers)],
+      h,
+      mask,
+      (memory, context),
+      None if deterministic else self.make_rng('dropout'),
+      self.execution,
+    )
     return self.ln_f(h)
 
   def start(self, injected: Injected, batch: int, length: int) -> Cache:

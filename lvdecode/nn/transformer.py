@@ -6,10 +6,11 @@ import functools
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from lvdecode.nn import attention
 from lvdecode.nn import context as contexts
+from lvdecode.nn import kernels
 
 # GPT-2's gelu is the tanh form, BERT's the exact one.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -37,6 +38,7 @@ class MLP(nn.Module):
       self.inner,
       dtype=self.dtype,
       kernel_init=normal(std),
+      dot_general=kernels.flat_dot,
       name='c_fc',
     )(x)
     x = ACTIVATIONS[self.activation](x)
@@ -44,6 +46,7 @@ class MLP(nn.Module):
       self.width,
       dtype=self.dtype,
       kernel_init=normal(std / (2 * self.layers) ** 0.5),
+      dot_general=kernels.flat_dot,
       name='c_proj',
     )(x)
 
@@ -62,11 +65,12 @@ class Block(nn.Module):
   activation: str
   epsilon: float
   dtype: jnp.dtype
+  kernel: str = 'auto'  # of kernels.ATTENTION
 
   def setup(self):
     self.ln_1 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
     self.attn = attention.SelfAttention(
-      self.heads, self.width, self.layers, self.dtype
+      self.heads, self.width, self.layers, self.dtype, self.kernel
     )
     self.ln_2 = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
     self.mlp = MLP(
@@ -77,7 +81,7 @@ class Block(nn.Module):
   def __call__(
     self,
     h: Float[Array, 'B T D'],
-    mask: Bool[Array, 'b 1 t T'],
+    mask: kernels.Mask,
     memory: attention.Memory | None = None,
     deterministic: bool = True,
     context: contexts.Context | None = None,

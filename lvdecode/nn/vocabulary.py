@@ -1,5 +1,6 @@
 """The vocabulary head, and its loss without logits of the whole batch."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -45,24 +46,7 @@ def logits(head: Head, hidden: Float[Array, 'B T D']) -> Float[Array, 'B T V']:
 
   -inf for rows of the embedding that are no token.
   """
-  dtype = hidden.dtype
-  if head.fusion is not None:
-    shift = head.fusion.shift.astype(dtype)[:, None, :]
-    hidden = jnp.tanh(hidden @ head.fusion.kernel.astype(dtype) + shift)
-  scores = jnp.einsum(
-    'btd,vd->btv',
-    hidden,
-    head.embedding.astype(dtype),
-    preferred_element_type=jnp.float32,
-  )
-  if head.fusion is not None:
-    scores = scores + head.fusion.bias.astype(jnp.float32)[None, None, :]
-  if head.shift is not None:
-    scores = scores + head.shift.astype(jnp.float32)[:, None, :]
-  if head.words is not None:
-    exists = jnp.arange(scores.shape[-1]) < head.words
-    scores = jnp.where(exists[None, None, :], scores, -jnp.inf)
-  return scores
+  return _scores(head, _bent(head.fusion, hidden))
 
 
 def token_nll(
@@ -77,30 +61,192 @@ def token_nll(
   scored at a time, forward and backward, so that they never exist; one
   position of the whole batch is the least.
   """
-  batch, length = targets.shape
-  positions = max(1, max_bytes // (4 * batch * head.embedding.shape[0]))
-  if positions >= length:
+  chunks = _Chunks.of(head, targets, max_bytes)
+  if chunks.parts == 1:
     return _nll(head, hidden, targets)
-  chunks = -(-length // positions)
-  room = ((0, 0), (0, chunks * positions - length))
-
-  def split(x):
-    x = jnp.pad(x, room + ((0, 0),) * (x.ndim - 2))
-    x = x.reshape(batch, chunks, positions, *x.shape[2:])
-    return jnp.moveaxis(x, 1, 0)
 
   @jax.checkpoint
   def one_chunk(chunk):
     return _nll(head, *chunk)
 
-  nll = lax.map(one_chunk, (split(hidden), split(targets)))
-  return jnp.moveaxis(nll, 0, 1).reshape(batch, -1)[:, :length]
+  nll = lax.map(one_chunk, (chunks.split(hidden), chunks.split(targets)))
+  return chunks.join(nll)
+
+
+class Summed(NamedTuple):
+  """A weighted sum of token losses, and its terms.
+
+  Attributes:
+    total: sum of weights x nll, in nats; what gradients go through.
+    nll: [B, T], before weights; no gradient goes through them.
+  """
+
+  total: Float[Array, '']
+  nll: Float[Array, 'B T']
+
+
+def summed_nll(
+  head: Head,
+  hidden: Float[Array, 'B T D'],
+  targets: Int[Array, 'B T'],
+  weights: Float[Array, 'B T'],
+  max_bytes: int,
+) -> Summed:
+  """The sum of `token_nll` by constant weights, its gradient taken at once.
+
+  All gradients of a sum are those of its terms by their weights, up to one
+  factor. So they are computed while a chunk's logits exist, in the forward
+  pass: three products with the embedding as without chunks, not four, and
+  nothing of the size of logits is kept. In float16 and bfloat16 the gradient of
+  the logits is rounded to the states' type before its products.
+  """
+  arrays = head._replace(words=None)
+  weights = lax.stop_gradient(weights)
+  return Summed(
+    *_summed(head.words, max_bytes, arrays, hidden, targets, weights)
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _summed(words, max_bytes, head, hidden, targets, weights):
+  head = head._replace(words=words)
+  nll = token_nll(head, hidden, targets, max_bytes)
+  return jnp.sum(nll * weights), nll
+
+
+def _summed_forward(words, max_bytes, head, hidden, targets, weights):
+  moving = jax.tree.map(lambda leaf: leaf.perturbed, head, is_leaf=_is_primal)
+  head, hidden, targets, weights = jax.tree.map(
+    lambda leaf: leaf.value,
+    (head, hidden, targets, weights),
+    is_leaf=_is_primal,
+  )
+  chunks = _Chunks.of(head, targets, max_bytes)
+
+  def moved(tree):  # what is frozen takes no product
+    return jax.tree.map(lambda m, x: x if m else None, moving, tree)
+
+  def one_chunk(sums, part):
+    nll, grads, hidden_grad = _chunk(head._replace(words=words), *part)
+    return jax.tree.map(jnp.add, sums, moved(grads)), (nll, hidden_grad)
+
+  zeros = moved(jax.tree.map(jnp.zeros_like, head))
+  parts = tuple(map(chunks.split, (hidden, targets, weights)))
+  sums, (nll, hidden_grad) = lax.scan(one_chunk, zeros, parts)
+  nll = chunks.join(nll)
+  return (jnp.sum(nll * weights), nll), (sums, chunks.join(hidden_grad))
+
+
+def _summed_backward(words, max_bytes, gradients, cotangents):
+  del words, max_bytes
+  factor = cotangents[0]
+  if isinstance(factor, jax.custom_derivatives.SymbolicZero):
+    return None, None, None, None
+  head, hidden = jax.tree.map(
+    lambda grad: (grad * factor).astype(grad.dtype), gradients
+  )
+  return head, hidden, None, None
+
+
+_summed.defvjp(_summed_forward, _summed_backward, symbolic_zeros=True)
+
+
+def _is_primal(leaf) -> bool:
+  return isinstance(leaf, jax.custom_derivatives.CustomVJPPrimal)
+
+
+def _chunk(head, hidden, targets, weights):
+  """The losses of some positions; the gradients of their weighted sum."""
+  bent, unbend = jax.vjp(_bent, head.fusion, hidden)
+  scores = _scores(head, bent)
+  lse = jax.nn.logsumexp(scores, axis=-1)
+  nll = lse - _chosen(scores, targets)
+  hit = jnp.arange(scores.shape[-1])[None, None, :] == targets[..., None]
+  grad = (jnp.exp(scores - lse[..., None]) - hit) * weights[..., None]
+  rows = grad.astype(bent.dtype).reshape(-1, grad.shape[-1])
+  bent_grad = rows @ head.embedding.astype(bent.dtype)
+  fusion, hidden_grad = unbend(bent_grad.reshape(bent.shape))
+  if fusion is not None:
+    fusion = fusion._replace(bias=jnp.sum(grad, axis=(0, 1)))
+  embedding = lax.dot_general(
+    rows,
+    bent.reshape(-1, bent.shape[-1]),
+    (((0,), (0,)), ((), ())),
+    preferred_element_type=head.embedding.dtype,
+  )
+  shift = None if head.shift is None else jnp.sum(grad, axis=1)
+  return nll, Head(embedding, fusion, shift), hidden_grad
+
+
+def _bent(fusion, hidden):
+  """C_t, or the hidden states as they are."""
+  if fusion is None:
+    return hidden
+  shift = fusion.shift.astype(hidden.dtype)[:, None, :]
+  return jnp.tanh(hidden @ fusion.kernel.astype(hidden.dtype) + shift)
+
+
+def _scores(head, bent):
+  """The logits of bent states."""
+  embedding = head.embedding.astype(bent.dtype)
+  scores = lax.dot_general(  # over rows: see kernels.flat_dot
+    bent.reshape(-1, bent.shape[-1]),
+    embedding,
+    (((1,), (1,)), ((), ())),
+    preferred_element_type=jnp.float32,
+  ).reshape(*bent.shape[:2], -1)
+  if head.fusion is not None:
+    scores = scores + head.fusion.bias.astype(jnp.float32)[None, None, :]
+  if head.shift is not None:
+    scores = scores + head.shift.astype(jnp.float32)[:, None, :]
+  if head.words is not None:
+    exists = jnp.arange(scores.shape[-1]) < head.words
+    scores = jnp.where(exists[None, None, :], scores, -jnp.inf)
+  return scores
 
 
 def _nll(head, hidden, targets):
   scores = logits(head, hidden)
-  chosen = jnp.take_along_axis(scores, targets[..., None], axis=-1)
-  return jax.nn.logsumexp(scores, axis=-1) - chosen[..., 0]
+  return jax.nn.logsumexp(scores, axis=-1) - _chosen(scores, targets)
+
+
+def _chosen(scores, targets):
+  return jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+
+
+class _Chunks(NamedTuple):
+  """Positions cut into equal parts, of which the last is filled up.
+
+  Attributes:
+    parts: how many.
+    positions: of one.
+    length: of all that is real.
+  """
+
+  parts: int
+  positions: int
+  length: int
+
+  @classmethod
+  def of(cls, head, targets, max_bytes) -> '_Chunks':
+    """Parts whose float32 logits take at most `max_bytes`."""
+    batch, length = targets.shape
+    positions = max_bytes // (4 * batch * head.embedding.shape[0])
+    positions = min(max(1, positions), length)
+    return cls(-(-length // positions), positions, length)
+
+  def split(self, x):
+    """[B, T, ...] -> [parts, B, positions, ...]."""
+    room = (0, self.parts * self.positions - self.length)
+    x = jnp.pad(x, ((0, 0), room) + ((0, 0),) * (x.ndim - 2))
+    x = x.reshape(x.shape[0], self.parts, self.positions, *x.shape[2:])
+    return jnp.moveaxis(x, 1, 0)
+
+  def join(self, x):
+    """The inverse of `split`."""
+    x = jnp.moveaxis(x, 0, 1)
+    x = x.reshape(x.shape[0], -1, *x.shape[3:])
+    return x[:, : self.length]
 
 
 def widen(

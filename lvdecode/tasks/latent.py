@@ -93,7 +93,7 @@ class LatentTask(inference.Inference):
     z = sampled
     if objective.estimator == 'dreg':
       z, each, zeros = bounds.doubly_reparameterised(z, each)
-    nll = self._noisy_nll(params, batch, z, given, streams, axis_name)
+    nll, total = self._noisy_nll(params, batch, z, given, streams, axis_name)
     terms = bounds.Terms(
       nll=jnp.mean(nll, axis=0), kl=gaussian.kl(q, given.prior)
     )
@@ -120,7 +120,7 @@ class LatentTask(inference.Inference):
       + objective.mmd.weight * added.get('mmd', 0.0)
       + objective.bag_of_words * added.get('bag_of_words', 0.0)
     )
-    return loss.total, {
+    return loss.total + total - jax.lax.stop_gradient(total), {
       'loss': loss,
       'nll': mean(terms.nll),
       'kl': mean(jnp.sum(terms.kl, axis=-1)),
@@ -173,8 +173,12 @@ class LatentTask(inference.Inference):
     given: conditions.Given,
     streams: randomness.Streams,
     axis_name: str | None,
-  ) -> Float[Array, 'K B']:
-    """-log p(y | z_k, x) under the dropout of training, in nats."""
+  ) -> tuple[Float[Array, 'K B'], Float[Array, '']]:
+    """-log p(y | z_k, x) under the dropout of training, in nats.
+
+    And the sum over examples of the mean over k, which has the gradients for
+    'elbo': there the losses themselves have none. For other estimators it is 0.
+    """
     z = self._dropped(z, streams)
     told = noise.hide_words(
       jnp.asarray(batch.tokens[:, :-1]),
@@ -182,19 +186,39 @@ class LatentTask(inference.Inference):
       self.objective.word_dropout,
       self.hidden_token,
     )
-    token_nll = self._apply(
-      params,
-      'token_nll',
-      jnp.tile(told, (len(z), 1)),
-      jnp.tile(batch.tokens[:, 1:], (len(z), 1)),
-      jnp.concatenate(z),
-      self.objective.logits_bytes,
-      None,
-      jax.tree.map(lambda x: jnp.concatenate([x] * len(z)), given),
-      dropout=streams.device('decoder_dropout', axis_name),
+    tokens, targets, weights = (
+      jnp.tile(x, (len(z), 1))
+      for x in (told, batch.tokens[:, 1:], batch.weights[:, 1:])
     )
-    token_nll = token_nll.reshape(len(z), *told.shape)
-    return jnp.einsum('kbt,bt->kb', token_nll, batch.weights[:, 1:])
+    each, total = jnp.concatenate(z), jnp.zeros(())
+    given = jax.tree.map(lambda x: jnp.concatenate([x] * len(z)), given)
+    dropout = streams.device('decoder_dropout', axis_name)
+    if self.objective.estimator == 'elbo':
+      total, token_nll = self._apply(
+        params,
+        'summed_nll',
+        tokens,
+        targets,
+        weights / len(z),
+        each,
+        self.objective.logits_bytes,
+        given,
+        dropout=dropout,
+      )
+    else:
+      token_nll = self._apply(
+        params,
+        'token_nll',
+        tokens,
+        targets,
+        each,
+        self.objective.logits_bytes,
+        None,
+        given,
+        dropout=dropout,
+      )
+    nll = jnp.sum(token_nll * weights, axis=1)
+    return nll.reshape(len(z), -1), total
 
   def beta(self, step: Int[Array, ''] | int) -> Float[Array, '']:
     """The weight of the KL: 0 while pretraining, then from its beginning.

@@ -31,4 +31,6 @@ def enable_cache() -> pathlib.Path | None:
     logging.warning('no compilation cache at %s: %s', path, error.strerror)
     return None
   jax.config.update('jax_compilation_cache_dir', str(path))
+  # A start compiles dozens of small programs: together they take seconds.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
   return path

@@ -76,8 +76,9 @@ def intact(array: np.ndarray, checksum: Any) -> bool:
   """Whether an array, or each of its parts, has the CRC-32 it should have."""
   if not isinstance(checksum, list):
     return _crc(array) == checksum
-  parts = ((tuple(slice(*s) for s in index), crc) for index, crc in checksum)
-  return all(_crc(array[index]) == crc for index, crc in parts)
+  parts = [(tuple(slice(*s) for s in index), crc) for index, crc in checksum]
+  covered = sum(array[index].size for index, _ in parts) == array.size
+  return covered and all(_crc(array[index]) == crc for index, crc in parts)
 
 
 def _crc(array: np.ndarray) -> int:

@@ -13,6 +13,7 @@ import tiny
 
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import split
+from lvdecode.latent import condition as conditions
 from lvdecode.latent import gaussian
 from lvdecode.tasks import latent
 from lvdecode.text import corpora
@@ -67,6 +68,8 @@ class Known(latent.LatentTask):
       'kl': jnp.stack([n, jnp.ones_like(n)], axis=1),
       'mean': z,
       'logvar': jnp.full(z.shape, -9.0),
+      'prior_mean': jnp.zeros(z.shape),
+      'prior_logvar': jnp.zeros(z.shape),
       'z': z,
     }
 
@@ -74,17 +77,17 @@ class Known(latent.LatentTask):
     figures = self.evaluate(params, batch, None)
     return gaussian.Gaussian(figures['mean'], figures['logvar'])
 
-  def prior(self, params, batch):
-    return gaussian.standard((len(batch.tokens), 2))
+  def given(self, params, batch):
+    return conditions.Given(gaussian.standard((len(batch.tokens), 2)))
 
-  def token_nll(self, params, batch, z, points=None):
+  def token_nll(self, params, batch, z, points=None, given=None):
     """z's own number, and 1,000 where it is the text's own."""
     own = (z[:, 0] == self._number(batch)) & (z[:, 1] == 1)
     nll = z[:, 0] + 1000 * own + 7 * z[:, 1]
     rest = jnp.zeros((len(nll), batch.tokens.shape[1] - 2))
     return jnp.concatenate([nll[:, None], rest], axis=1)
 
-  def weigh(self, params, batch, q, prior, keys, samples):
+  def weigh(self, params, batch, reading, keys, samples):
     number = self._number(batch)
     return jnp.broadcast_to(-number - 50, (len(samples), len(number)))
 

@@ -172,6 +172,39 @@ def test_a_prior_of_each_texts_own_is_the_one_that_counts():
   batch, params = truth.whole(corpus), truth.params(task)
   known = gaussian.kl(task.encode(params, batch), task.prior(params, batch))
   assert got.kl.value == pytest.approx(float(known.sum(1).mean()), rel=1e-4)
+  # What the prior knows: p(z) is the mean of the texts' priors.
+  prior = task.prior(params, batch)
+  z = truth.ask(task, corpus).sample.z.astype(np.float64)
+  mean, logvar = (np.asarray(x, np.float64) for x in prior)
+  square = (z[:, None] - mean) ** 2 * np.exp(-logvar)
+  log_p = -0.5 * (square + logvar + np.log(2 * np.pi)).sum(-1)
+  parts = np.diag(log_p) - np.log(np.exp(log_p).mean(1))
+  assert got.prior_information.value == pytest.approx(parts.mean(), rel=1e-4)
+  whole = got.mutual_information.value + got.marginal_kl.value
+  assert whole - parts.mean() == pytest.approx(got.kl.value, rel=1e-4)
+  assert 'what the prior knows by the condition' in shown(got)
+  # Of one prior it knows nothing.
+  plain = information.measure(truth.ask(truth.linear(), corpus))
+  assert plain.prior_information.value == 0
+  assert 'by the condition' not in shown(plain)
+
+
+def test_units_are_active_beyond_what_the_condition_says():
+  """A posterior that is its prior has no active unit, wherever the prior is."""
+  task = truth.linear(conditional=True)
+  params = truth.params(task)
+  params['loads'] = jnp.zeros_like(params['loads'])
+  asked = truth.ask(task, truth.texts(), params=params)
+  assert np.var(asked.sample.mean, axis=0).min() > 0.1
+  got = information.measure(asked)
+  assert got.kl.value == pytest.approx(0, abs=1e-5)
+  assert got.active_units == 0
+  assert max(got.variance_by_dimension) < 1e-6
+  # Nor is another text's z worse than the own: all come from the prior.
+  moved = asked.sample.of(asked.neighbour)
+  noise = asked.sample.from_prior(asked.sample.z)
+  again = asked.sample._replace(z=moved).from_prior(moved)
+  np.testing.assert_allclose(again, noise[asked.neighbour], atol=1e-4)
 
 
 def test_a_plain_language_model_has_no_information_and_a_table_says_so():

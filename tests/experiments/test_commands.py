@@ -103,6 +103,12 @@ def test_a_mistake_in_a_flag_is_one_line(call, flags, words):
     ((), ['--config is missing']),
     ((QUICK, '--workdir='), ['--workdir is missing']),
     ((QUICK, 'words'), ["'words'"]),
+    ((QUICK, '--workdir=gs://b/run'), ['gs://b/run', 'mount the bucket']),
+    ((QUICK, '--num_processes=2'), ['--coordinator, --process_id missing']),
+    (
+      (QUICK, '--coordinator=h:1', '--process_id=2', '--num_processes=2'),
+      ['--process_id 2', 'give 0 to 1'],
+    ),
     ((QUICK, '--stepz=3'), ['stepz']),
     (('--config=configs/text_files.py',), ['data.path']),
     (

@@ -178,7 +178,8 @@ def test_a_room_of_the_cache_that_is_not_written_is_not_seen():
   told = memory(SEEN, SCORE)
   cache = attention.start_cache(told, B, T, H, D, jnp.float32)
   dirty = cache._replace(
-    keys=cache.keys.at[:, M:].set(7.0), values=cache.values.at[:, M:].set(7.0)
+    keys=cache.keys.at[:, :, M:].set(7.0),
+    values=cache.values.at[:, :, M:].set(7.0),
   )
   for state in (cache, dirty):
     out, _ = LAYER.apply(

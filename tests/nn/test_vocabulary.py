@@ -40,6 +40,12 @@ def ours(hidden, embedding, shift, kernel, fused, bias, targets, max_bytes):
   return vocabulary.token_nll(head, hidden, targets, max_bytes)
 
 
+def summed(hidden, embedding, shift, kernel, fused, bias, targets, max_bytes):
+  fusion = vocabulary.Fusion(kernel, fused, bias)
+  head = vocabulary.Head(embedding, fusion, shift)
+  return vocabulary.summed_nll(head, hidden, targets, WEIGHTS, max_bytes)
+
+
 def theirs(hidden, embedding, shift, kernel, fused, bias, targets):
   hidden = jnp.tanh(hidden @ kernel + fused[:, None, :])
   scores = hidden @ embedding.T + shift[:, None, :] + bias[None, None, :]
@@ -75,6 +81,68 @@ def gradient(nll, vocab_size, *rest):
 
   grad = jax.grad(total, argnums=range(5), has_aux=True)
   return jax.jit(grad)(*differentiable)
+
+
+@pytest.mark.parametrize('positions', [1, 2, 100])
+def test_gradients_taken_at_once_are_those_of_the_sum(positions):
+  """Times a factor, as of a loss that is divided or added to others."""
+  differentiable, targets = arguments(11)
+
+  def total(*values):
+    found = summed(*values, targets, 4 * B * 11 * positions)
+    return -3.0 * found.total, (found.total, found.nll)
+
+  got, (value, each) = jax.jit(jax.grad(total, argnums=range(6), has_aux=True))(
+    *differentiable
+  )
+
+  def plain(*values):
+    nll = theirs(*values, targets)
+    return -3.0 * jnp.sum(nll * WEIGHTS), nll
+
+  expected, nll = jax.grad(plain, argnums=range(6), has_aux=True)(
+    *differentiable
+  )
+  np.testing.assert_allclose(each, nll, atol=1e-5)
+  np.testing.assert_allclose(value, jnp.sum(nll * WEIGHTS), atol=1e-5)
+  for a, b in zip(got, expected, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_only_the_sum_has_gradients():
+  differentiable, targets = arguments(11)
+  grads = jax.grad(
+    lambda *values: jnp.sum(summed(*values, targets, 2**20).nll),
+    argnums=range(6),
+  )(*differentiable)
+  assert not any(grad.any() for grad in grads)
+
+
+def test_what_does_not_move_takes_no_product():
+  """With the embedding frozen, two products of its size are left."""
+  differentiable, targets = arguments(11)
+
+  def products(*moving):
+    gradient = jax.grad(
+      lambda *values: summed(*values, targets, 2**20).total, argnums=moving
+    )
+    program = jax.jit(gradient).lower(*differentiable).compile()
+    return program.cost_analysis()['flops']
+
+  saved = products(0, 1) - products(0)
+  assert saved >= 2 * B * T * 11 * D
+
+
+def test_summed_losses_in_chunks_never_make_all_logits():
+  vocab_size = 50257
+  differentiable, targets = arguments(vocab_size)
+  max_bytes = 4 * B * vocab_size  # one position
+
+  def total(*values):
+    return summed(*values, targets, max_bytes).total
+
+  program = jax.make_jaxpr(jax.grad(total, argnums=range(6)))(*differentiable)
+  assert max(sizes(program.jaxpr)) <= D * vocab_size
 
 
 def sizes(jaxpr):

@@ -85,6 +85,7 @@ def test_free_bits_and_mmd_are_of_it_too():
   np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_prior_and_the_routes_learn():
   task = tiny.task(MODEL)
   slopes = jax.grad(lambda params: loss(task, params=params)[0])(

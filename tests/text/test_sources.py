@@ -319,6 +319,22 @@ def test_a_prepared_set_is_read_by_its_name(toy):
   assert print_of_it != sources.fingerprint(other, toy)
 
 
+def test_a_prepared_set_may_give_a_field_or_its_label(toy):
+  fields = {'source': 'tfds:toy_reviews', 'text_field': 'description'}
+  by_label = sources.read(
+    _settings(**fields, label_field='label', condition_field='label'),
+    'test',
+    toy,
+  )
+  assert by_label.given == [(f'<label:{label}>',) for label in by_label.labels]
+  by_field = sources.read(
+    _settings(**fields, condition_field='description'), 'train', toy
+  )
+  assert by_field.given == [(text,) for text in by_field.texts]
+  with pytest.raises(errors.UserError, match="condition_field 'prompt' is not"):
+    sources.read(_settings(**fields, condition_field='prompt'), 'test', toy)
+
+
 def test_a_field_that_is_not_there_is_answered_with_those_there_are(toy):
   settings = _settings(source='tfds:toy_reviews', text_field='text')
   with pytest.raises(errors.UserError, match='it has description, label'):

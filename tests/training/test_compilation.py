@@ -11,9 +11,14 @@ from lvdecode.training import compilation
 
 @pytest.fixture(autouse=True)
 def _restore_cache():
-  before = jax.config.jax_compilation_cache_dir
+  names = (
+    'jax_compilation_cache_dir',
+    'jax_persistent_cache_min_compile_time_secs',
+  )
+  before = [(name, getattr(jax.config, name)) for name in names]
   yield
-  jax.config.update('jax_compilation_cache_dir', before)
+  for name, value in before:
+    jax.config.update(name, value)
 
 
 def test_the_folder_is_ours_alone(tmp_path, monkeypatch):

@@ -18,11 +18,12 @@ from lvdecode.training import hosts
 STEPS = 10
 
 
-def start(count, workdir, kind, devices=2, steps=STEPS):
+def start(count, workdir, kind, devices=2, steps=STEPS, gives_up=None):
   """Processes that train the toy together; one alone is as any command."""
 
   def command(coordinator, process):
     rest = (coordinator, str(process), str(count)) if count > 1 else ()
+    rest += ('6',) if process == gives_up else ()
     return [toy_task.__file__, str(workdir), str(steps), kind, *rest]
 
   return many.start(count, command, devices)
@@ -125,6 +126,15 @@ def test_a_process_that_dies_ends_the_others(tmp_path, victim, number):
   for code, _, said in ended:
     assert code not in (0, None)
     assert 'another one may have died' in said or 'another task died' in said
+
+
+@pytest.mark.slow
+def test_a_mistake_of_one_ends_all(tmp_path):
+  processes = start(2, tmp_path, 'pmap', steps=100_000, gives_up=1)
+  (code, _, said), (mistaken, _, why) = many.finish(processes)
+  assert mistaken == 2 and why.endswith('error: this host gives up\n')
+  assert code not in (0, 2)
+  assert 'another one may have died' in said or 'another task died' in said
 
 
 @pytest.mark.slow

@@ -88,7 +88,12 @@ def test_the_old_state_is_given_away(how):
   state = devices.place(initial())
 
   def step(state, batch):
-    return state._replace(step=state.step + len(batch['x'])), {}
+    # Of no array that would tell the compiler where they are to lie.
+    params = jax.tree.map(
+      lambda x: jnp.ones(x.shape) + jnp.sum(x), state.params
+    )
+    step = state.step + len(batch['x'])
+    return state._replace(step=step, params=params), {}
 
   compiled = devices.compile(step)
   old = jax.tree.leaves(state)

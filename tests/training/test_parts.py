@@ -214,10 +214,17 @@ def test_a_run_is_aggressive_until_an_evaluation_ends_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'kind', ['jit', pytest.param('pmap', marks=pytest.mark.slow)]
+  'kind',
+  [
+    'jit',
+    pytest.param('pmap', marks=pytest.mark.slow),
+    pytest.param('fsdp', marks=pytest.mark.slow),
+  ],
 )
 def test_a_run_killed_on_either_side_of_a_reset_ends_the_same(tmp_path, kind):
-  run = functools.partial(toy_task.run, parallel=kind)
+  run = functools.partial(
+    toy_task.run, parallel=kind, **toy_task.SPLIT.get(kind, {})
+  )
   whole = host(run(tmp_path / 'whole', reset_at=4))
   # The checkpoints there are, of steps 4 and 6, are from before and after.
   for at in (5, 7):

@@ -103,12 +103,22 @@ def test_moments_are_carried_over_a_stage_in_which_they_wait(states):
 
 
 @pytest.mark.parametrize(
-  'kind', ['jit', pytest.param('pmap', marks=pytest.mark.slow)]
+  'kind',
+  [
+    'jit',
+    pytest.param('pmap', marks=pytest.mark.slow),
+    pytest.param('fsdp', marks=pytest.mark.slow),
+  ],
 )
 def test_a_run_killed_on_either_side_of_a_boundary_ends_the_same(
   tmp_path, kind
 ):
-  run = functools.partial(toy_task.run, optimizer=settings(), parallel=kind)
+  run = functools.partial(
+    toy_task.run,
+    optimizer=settings(),
+    parallel=kind,
+    **toy_task.SPLIT.get(kind, {}),
+  )
   whole = run(tmp_path / 'whole')
   # From the checkpoints of step 2, before a boundary, and of 6, at another.
   for at in (3, 7):

@@ -2,7 +2,8 @@
 
 Run as a command it trains in a folder, for tests that kill it, as the only
 process or as one of many:
-  python toy_task.py WORKDIR STEPS PARALLEL [COORDINATOR PROCESS_ID COUNT]
+  python toy_task.py WORKDIR STEPS PARALLEL [COORDINATOR PROCESS_ID COUNT [AT]]
+where it gives up before step AT.
 """
 
 import dataclasses
@@ -238,7 +239,22 @@ class Dying(Data):
 SPLIT = {'fsdp': dict(model_axis=2, sharding=RULES)}
 
 
-def main(workdir, steps, kind, coordinator='', process_id=None, count=None):
+class GivingUp(Data):
+  """Cannot give batch `at`."""
+
+  def __init__(self, at, **options):
+    super().__init__(**options)
+    self.at = at
+
+  def __next__(self):
+    if self.index == self.at:
+      raise errors.UserError('this host gives up')
+    return super().__next__()
+
+
+def main(
+  workdir, steps, kind, coordinator='', process_id=None, count=None, at=-1
+):
   hosts.join(
     coordinator,
     process_id if process_id is None else int(process_id),
@@ -248,7 +264,11 @@ def main(workdir, steps, kind, coordinator='', process_id=None, count=None):
   )
   state = run(
     pathlib.Path(workdir),
-    Data(delay=0.01, part=(jax.process_index(), jax.process_count())),
+    GivingUp(
+      int(at),
+      delay=0.01,
+      part=(jax.process_index(), jax.process_count()),
+    ),
     toy=Toy(coupled=True, remembers=True),
     steps=int(steps),
     parallel=kind,

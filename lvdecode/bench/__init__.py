@@ -1,0 +1,1 @@
+"""How fast it is: beside a peer, a plain decoder and the machine's limit."""

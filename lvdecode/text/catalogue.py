@@ -1,0 +1,80 @@
+"""Sets of the TFDS catalogue, or that lie prepared: columns of strings."""
+
+import json
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from lvdecode import errors
+from lvdecode.text import builders
+from lvdecode.text import conditions
+from lvdecode.text import files
+from lvdecode.text import rows as rows_lib
+
+
+def columns(
+  name: str, fields: rows_lib.Fields, split: str, limit: int, data_dir: str
+) -> dict[str, list[str]]:
+  """'text', and 'label' and 'condition' where there are such, of a split."""
+  builder = builders.catalogue_builder(name, data_dir)
+  features = builder.info.features
+  given = '' if fields.labels_given else fields.condition
+  for key, field in (
+    ('text_field', fields.text),
+    ('label_field', fields.label),
+    ('condition_field', given),
+  ):
+    if field and field not in features:
+      raise errors.UserError(
+        f"data.{key} '{field}' is not a field of {name}: it has "
+        + ', '.join(sorted(features))
+      )
+  present = [part for part in files.SPLITS if part in builder.info.splits]
+  if 'train' not in present:
+    raise errors.UserError(
+      f"data.source 'tfds:{name}' has no split 'train': it has "
+      + (', '.join(builder.info.splits) or 'none')
+    )
+  missing = [part for part in files.SPLITS if part not in present]
+  held_out = split in ('train', *missing) and bool(missing)
+  rows = _rows(builder, fields, 'train' if held_out else split)
+  if held_out:
+    rows = files.hold_out(rows, missing)[split]
+  rows = [rows[place] for place in builders.chosen(len(rows), limit)]
+  found = {'text': [row.text for row in rows]}
+  if fields.label:
+    found['label'] = [row.label for row in rows]
+  if fields.conditional:
+    found['condition'] = [json.dumps(row.condition) for row in rows]
+  return found
+
+
+def _rows(
+  builder: tfds.core.DatasetBuilder, fields: rows_lib.Fields, split: str
+) -> list[files.Row]:
+  label = fields.label
+  names = getattr(builder.info.features[label], 'names', None) if label else ()
+
+  def string(value: bytes | np.integer | int) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+  def parsed(row: dict) -> files.Row:
+    name = string(row[label]) if label else ''
+    if names and row[label] >= 0:
+      name = names[row[label]]
+    given: conditions.Parts = ()
+    if fields.labels_given:
+      given = (conditions.label_token(name),)
+    elif fields.condition:
+      given = (string(row[fields.condition]).strip(),)
+    return files.Row(string(row[fields.text]), name, given)
+
+  found = []
+  for number, row in enumerate(builders.rows(builder, split)):
+    found.append(parsed(row))
+    if fields.conditional and not all(found[-1].condition):
+      raise errors.UserError(
+        f"data.condition_field '{fields.condition}' of row {number} of "
+        f'{builder.info.name}, {split}, is empty: leave out such rows'
+      )
+  return found

@@ -1,0 +1,121 @@
+"""A report has its units, and a ratio is of what ran in the same round."""
+
+import jax
+import pytest
+
+from lvdecode.bench import machine
+from lvdecode.bench import report
+from lvdecode.bench import timing
+
+SECTION = {
+  'kind': 'train',
+  'size': 'quick',
+  'shape': '1 + 2 layers',
+  'limits': {'matrix product, FLOP': 2e9},
+  'rows': [
+    {
+      'name': 'ours',
+      'seconds': 0.5,
+      'rounds': [0.5, 0.6],
+      'unit': 'step',
+      'per_second': 240.0,
+      'counted': 'target tokens',
+      'share': 0.25,
+      'share_of': 'the measured matrix product (MFU)',
+      'compile_seconds': 3.0,
+      'program_bytes': 2**20,
+    }
+  ],
+  'ratios': [
+    {
+      'name': 'ours / PyTorch',
+      'of': 'speed',
+      'value': 1.5,
+      'rounds': [1.4, 1.6],
+      'target': 1.0,
+    }
+  ],
+  'notes': ['torch.compile failed here: RuntimeError'],
+  'peak_bytes': 2**30,
+}
+SCALING = SECTION | {
+  'kind': 'scaling',
+  'size': 'texts',
+  'ratios': [],
+  'rows': [
+    SECTION['rows'][0] | {'value': 8, 'seconds': 0.5},
+    SECTION['rows'][0] | {'value': 16, 'seconds': 1.1},
+  ],
+}
+REPORT = {'machine': machine.describe(), 'sections': [SECTION, SCALING]}
+
+
+def test_lines_name_hardware_units_and_targets():
+  text = '\n'.join(report.lines(REPORT))
+  for said in (
+    REPORT['machine']['date'],
+    'cores, load',
+    f'jax {jax.__version__}',
+    'matrix product, FLOP  2.0 G/s',
+    '0.500 s a step',
+    '240 target tokens/s',
+    '25.0 % of the measured matrix product (MFU)',
+    'compiled in 3.0 s',
+    '1 MiB',
+    'ours / PyTorch  1.50 x the speed, median of 2 rounds (target 1)',
+    'torch.compile failed here',
+  ):
+    assert said in text, said
+
+
+def test_the_chart_shows_ratios_and_growth():
+  bars, growth = report.chart(REPORT).axes
+  assert [t.get_text() for t in bars.get_yticklabels()] == [
+    'train quick: ours / PyTorch'
+  ]
+  (line,) = growth.lines
+  assert line.get_xdata().tolist() == [1, 2]
+  assert line.get_ydata().tolist() == [1, 2.2]
+
+
+def test_a_ratio_is_the_median_of_the_rounds_own():
+  seconds = {'ours': [1.0, 2.0, 10.0], 'theirs': [2.0, 6.0, 10.0]}
+  found = timing.ratio(seconds, 'ours', 'theirs')
+  assert found['rounds'] == [2.0, 3.0, 1.0]
+  assert found['value'] == 2.0
+
+
+def test_subjects_take_turns_after_one_unit_to_warm_up():
+  calls = []
+  subjects = {
+    name: timing.Subject(lambda units, name=name: calls.append((name, units)))
+    for name in 'ab'
+  }
+  limits = {'limit': lambda: float(len(calls))}
+  seconds, best = timing.alternately(subjects, limits, rounds=2, units=3)
+  assert calls == [('a', 1), ('b', 1)] + 2 * [('a', 3), ('b', 3)]
+  assert {name: len(each) for name, each in seconds.items()} == {'a': 2, 'b': 2}
+  assert best == {'limit': 6.0}
+
+
+def test_compiling_is_timed_without_the_cache():
+  before = jax.config.jax_enable_compilation_cache
+  seen = []
+
+  class Function:
+    def lower(self, x):
+      seen.append(jax.config.jax_enable_compilation_cache)
+      return jax.jit(lambda x: x + 1).lower(x)
+
+  program, seconds, size = timing.compiled(Function(), 1.0)
+  assert seen == [False]
+  assert jax.config.jax_enable_compilation_cache == before
+  assert program(1.0) == 2.0
+  assert seconds > 0
+  assert size >= 8
+
+
+@pytest.mark.parametrize('measure', [machine.bandwidth])
+def test_limits_are_rates(measure, monkeypatch):
+  monkeypatch.setitem(machine._COPIED, 'cpu', 2**12)
+  assert measure()() > 0
