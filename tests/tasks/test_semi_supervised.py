@@ -65,6 +65,7 @@ def truth(nodes=40):
   return -np.log(likelihood * PRIOR), nll, kl, log_q
 
 
+@pytest.mark.slow
 def test_the_unlabelled_bound_is_a_bound_and_its_gap_two_divergences():
   joint, nll, kl, log_q = truth()
   evidence = -np.log(np.exp(-joint).sum(axis=1))
@@ -185,6 +186,16 @@ def test_padding_and_fillers_move_nothing():
   np.testing.assert_allclose(total, short, rtol=1e-5)
   for name, mean in of_short.items():
     np.testing.assert_allclose(of_long[name], mean, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_the_loss_is_a_sum_over_texts_wherever_they_lie():
+  whole, _ = loss()
+  parts = 0.0
+  for first, last in ((0, 1), (1, 3)):
+    part = jax.tree.map(lambda x, rows=slice(first, last): x[rows], BATCH)
+    parts += loss(batch=part, first=first)[0]
+  np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
 def test_labels_alone_leave_the_generative_model_as_it_is():
