@@ -188,7 +188,9 @@ def get_config(arg: str = '') -> Config:
   c.semi_supervised = Config()
   c.semi_supervised.labels = ()  # their names, sorted; () for no such run
   c.semi_supervised.prior = ()  # p(y) of each; () for the same
-  c.semi_supervised.classifier = 10.0  # nats count a nat of -log q(y | x) as
+  # What a nat of -log q(y | x) counts; a text's words are a hundred nats, which
+  # pull at the embeddings that classifier and decoder may share.
+  c.semi_supervised.classifier = 100.0
   c.semi_supervised.generative = 1.0  # weight of the bounds; 0: labels alone
   # Labelled texts are repeated until so much of an epoch is theirs; 0: not.
   c.semi_supervised.labelled_share = 0.0
