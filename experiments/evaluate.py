@@ -20,6 +20,7 @@ from experiments import command
 from experiments import measures
 from lvdecode import errors
 from lvdecode import restore
+from lvdecode import trained
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import provenance
 from lvdecode.evaluation import split as split_lib
@@ -86,7 +87,7 @@ class Evaluated(NamedTuple):
     found: the figures by section.
   """
 
-  model: restore.Model
+  model: trained.Model
   data: sources.Texts
   origin: dict[str, Any]
   found: dict[str, Any]
@@ -135,7 +136,7 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
 
 
 def _origin(
-  model: restore.Model, split: split_lib.Split, samples: int | None
+  model: trained.Model, split: split_lib.Split, samples: int | None
 ) -> provenance.Provenance:
   return provenance.make(
     model.workdir,
@@ -150,7 +151,7 @@ def _origin(
 
 
 def _measured_before(
-  model: restore.Model,
+  model: trained.Model,
   split: split_lib.Split,
   path: pathlib.Path,
 ) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def _run(evaluated: Evaluated) -> exhibit.Run:
   )
 
 
-def _split(model: restore.Model) -> tuple[sources.Texts, split_lib.Split]:
+def _split(model: trained.Model) -> tuple[sources.Texts, split_lib.Split]:
   """The data that the run was trained beside, tokenised as it did."""
   settings = model.config
   cache = model.workdir / 'data'
@@ -221,7 +222,7 @@ def _split(model: restore.Model) -> tuple[sources.Texts, split_lib.Split]:
 
 
 def _measure(
-  model: restore.Model,
+  model: trained.Model,
   data: sources.Texts,
   split: split_lib.Split,
   names: list[str],

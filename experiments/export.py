@@ -21,6 +21,7 @@ import safetensors
 from experiments import command
 from lvdecode import errors
 from lvdecode import restore
+from lvdecode import trained
 from lvdecode.evaluation import provenance
 from lvdecode.pretrained import gpt2
 from lvdecode.pretrained import options
@@ -45,7 +46,7 @@ def main() -> None:
   print(f'model    {folder}\ndecoder  {folder / DECODER}')
 
 
-def export(model: restore.Model, folder: pathlib.Path) -> None:
+def export(model: trained.Model, folder: pathlib.Path) -> None:
   """Writes all of the folder, or nothing that has its name.
 
   Raises:
@@ -82,7 +83,7 @@ def _vacant(folder: pathlib.Path) -> None:
     )
 
 
-def _write_model(model: restore.Model, folder: pathlib.Path) -> None:
+def _write_model(model: trained.Model, folder: pathlib.Path) -> None:
   """What `restore.load` opens, and the card."""
   settings = workdir_lib.read_settings(model.workdir)
   digest, libraries = provenance.settings_hash(settings), provenance.libraries()
@@ -110,7 +111,7 @@ def _write_model(model: restore.Model, folder: pathlib.Path) -> None:
   workdir_lib.write_text(folder / 'README.md', text)
 
 
-def _write_decoder(model: restore.Model, folder: pathlib.Path) -> None:
+def _write_decoder(model: trained.Model, folder: pathlib.Path) -> None:
   """The decoder that is told nothing, and its tokenizer."""
   sizes, params = decoder(model)
   gpt2.write(folder, sizes, params)
@@ -137,7 +138,7 @@ def _write_decoder(model: restore.Model, folder: pathlib.Path) -> None:
   )
 
 
-def decoder(model: restore.Model) -> tuple[dict[str, Any], Any]:
+def decoder(model: trained.Model) -> tuple[dict[str, Any], Any]:
   """Sizes and parameters of the GPT-2, for `pretrained.gpt2.write`.
 
   Rows of the embedding that are no token are left out.

@@ -8,8 +8,8 @@ import numpy as np
 from rich import table as rich_table
 
 from lvdecode import errors
-from lvdecode import restore
 from lvdecode import sampling
+from lvdecode import trained
 from lvdecode.evaluation import attributes
 from lvdecode.evaluation import classification
 from lvdecode.evaluation import codes
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
     advance: to be called with the number of texts just finished.
   """
 
-  model: restore.Model
+  model: trained.Model
   split: split_lib.Split
   data: sources.Texts
   samples: int
@@ -93,7 +93,7 @@ def _quality(asked: Asked) -> quality.Quality:
   model, seed = asked.model, asked.split.seed
   copies = None
   if _conditional(model):
-    samples = _completions(asked, data, restore.SAMPLE)
+    samples = _completions(asked, data, trained.SAMPLE)
     if model.latent_size:
       copies = model.reconstruct(data.texts, given=data.given)
   else:
@@ -120,7 +120,7 @@ def _completions(
 
 def _completion(asked: Asked) -> completion.Completion:
   data = sources.spread(asked.data, _DECODED)
-  rules = {'likely words': restore.GREEDY, 'drawn words': restore.SAMPLE}
+  rules = {'likely words': trained.GREEDY, 'drawn words': trained.SAMPLE}
   return completion.measure(
     data.texts,
     {name: _completions(asked, data, rules[name]) for name in rules},
@@ -145,11 +145,11 @@ def _classification(asked: Asked) -> classification.Classification:
   )
 
 
-def _judges(model: restore.Model) -> bool:
+def _judges(model: trained.Model) -> bool:
   return bool(model.config.semi_supervised.labels)
 
 
-def _conditional(model: restore.Model) -> bool:
+def _conditional(model: trained.Model) -> bool:
   return model.task.model.settings.conditional
 
 
@@ -242,7 +242,7 @@ SECTIONS = {
 
 
 def applicable(
-  names: Sequence[str], model: restore.Model, data: sources.Texts, split: str
+  names: Sequence[str], model: trained.Model, data: sources.Texts, split: str
 ) -> list[str]:
   """Those asked for; of 'all', those that model and data have what it takes.
 

@@ -20,6 +20,7 @@ from experiments import command
 from lvdecode import errors
 from lvdecode import restore
 from lvdecode import sampling
+from lvdecode import trained
 from lvdecode.text import conditions
 from lvdecode.text import corpora
 from lvdecode.text import files
@@ -76,7 +77,7 @@ def main() -> None:
     _of_texts(model, rules)
 
 
-def _of_texts(model: restore.Model, rules: sampling.Rules) -> None:
+def _of_texts(model: trained.Model, rules: sampling.Rules) -> None:
   seed = command.SEED.value
   if _MODE.value == 'prior':
     for text in model.sample(_NUM.value, rules, seed):
@@ -98,7 +99,7 @@ def _of_texts(model: restore.Model, rules: sampling.Rules) -> None:
       _show({'step': text})
 
 
-def _of_conditions(model: restore.Model, rules: sampling.Rules) -> None:
+def _of_conditions(model: trained.Model, rules: sampling.Rules) -> None:
   """Each with the condition of a text of the test split."""
   if _MODE.value == 'interpolate' or _TEXT.value or _INPUT.value:
     raise errors.UserError(
@@ -121,7 +122,7 @@ def _of_conditions(model: restore.Model, rules: sampling.Rules) -> None:
       _show({'given': _readable(parts)} | copy)
 
 
-def _complete(model: restore.Model, rules: sampling.Rules) -> None:
+def _complete(model: trained.Model, rules: sampling.Rules) -> None:
   """So many texts for each condition."""
   if not model.task.model.settings.conditional:
     raise errors.UserError(
@@ -145,7 +146,7 @@ def _complete(model: restore.Model, rules: sampling.Rules) -> None:
       _show({'sentence' if fill else 'completion': text})
 
 
-def _given(model: restore.Model) -> list[conditions.Parts]:
+def _given(model: trained.Model) -> list[conditions.Parts]:
   """The parts of what the user typed, or else of the test split's first."""
   if _TEXT.value and _INPUT.value:
     raise errors.UserError('--text and --input exclude each other: give one')
@@ -173,13 +174,13 @@ def _readable(parts: conditions.Parts) -> str:
   return ' '.join(conditions.label_of(part) or part for part in parts)
 
 
-def _test_split(model: restore.Model, count: int) -> sources.Texts:
+def _test_split(model: trained.Model, count: int) -> sources.Texts:
   """Its first texts, with what is given with them."""
   data = sources.read(model.config.data, 'test', model.workdir / 'data')
   return sources.take(data, np.arange(min(count, len(data.texts))))
 
 
-def _texts(model: restore.Model, count: int) -> list[str]:
+def _texts(model: trained.Model, count: int) -> list[str]:
   """What the user gave, or else the first texts of the test split."""
   if _TEXT.value and _INPUT.value:
     raise errors.UserError('--text and --input exclude each other: give one')

@@ -46,6 +46,7 @@ jaxtyping.install_import_hook(
       'text.labels',
       'text.pipeline',
       'text.tokenizers',
+      'trained',
       'training',
     )
   ],

@@ -7,8 +7,8 @@ import tiny
 
 from configs import base
 from lvdecode import errors
-from lvdecode import restore
 from lvdecode import settings as settings_lib
+from lvdecode import trained
 from lvdecode.text import conditions
 from lvdecode.text import tokenizers
 
@@ -43,7 +43,7 @@ def build(config, folder):
   task = settings_lib.build_task(settings, tokenizer, None)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
   params = tiny.random_params(shapes)
-  return restore.Model(
+  return trained.Model(
     folder, settings, task, params, tokenizer, None, 0, LABELS
   )
 

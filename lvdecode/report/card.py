@@ -9,8 +9,8 @@ import jax
 import jinja2
 
 from lvdecode import errors
-from lvdecode import restore
 from lvdecode import settings as settings_lib
+from lvdecode import trained
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import provenance
 from lvdecode.evaluation import stored
@@ -27,7 +27,7 @@ class Measured(NamedTuple):
   rows: list[list[str]]
 
 
-def render(name: str, model: restore.Model, origin: Mapping[str, Any]) -> str:
+def render(name: str, model: trained.Model, origin: Mapping[str, Any]) -> str:
   """The card, in Markdown.
 
   Args:
@@ -65,7 +65,7 @@ def render(name: str, model: restore.Model, origin: Mapping[str, Any]) -> str:
   )
 
 
-def measured(model: restore.Model) -> Measured | None:
+def measured(model: trained.Model) -> Measured | None:
   """The figures that were stored last of this model at this very step."""
   settings = workdir_lib.read_settings(model.workdir)
   wanted = (model.step, provenance.settings_hash(settings))

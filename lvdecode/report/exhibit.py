@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lvdecode import restore
+from lvdecode import trained
 from lvdecode.report import curves
 from lvdecode.report import maps
 from lvdecode.text import sources
@@ -78,7 +78,7 @@ class Run:
   exhibit: Exhibit
 
 
-def make(model: restore.Model, data: sources.Texts, seed: int) -> Exhibit:
+def make(model: trained.Model, data: sources.Texts, seed: int) -> Exhibit:
   """Everything of an Exhibit, from texts the model was not trained on."""
   data = known(data, model.tokenizer, MAP_TEXTS, seed)
   given = data.given if model.task.model.settings.conditional else None

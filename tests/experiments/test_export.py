@@ -15,8 +15,8 @@ from configs import base
 from experiments import export
 import lvdecode
 from lvdecode import errors
-from lvdecode import restore
 from lvdecode import settings as settings_lib
+from lvdecode import trained
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import provenance
 from lvdecode.pretrained import gpt2
@@ -49,7 +49,7 @@ def make(folder, kind='word', **changes):
   folder.mkdir()
   tree = settings_lib.to_dict(settings) | {'data_fingerprint': 'abc'}
   (folder / 'settings.json').write_text(json.dumps(tree))
-  return restore.Model(
+  return trained.Model(
     folder, settings, task, tiny.random_params(shapes), tokenizer, None, step=4
   )
 
