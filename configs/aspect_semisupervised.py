@@ -23,7 +23,7 @@ def get_config(arg: str = '') -> base.Config:
   c.data.source = 'files'
   c.data.condition_field = 'condition'
   c.semi_supervised.labels = ('negative', 'neutral', 'positive')
-  # Of 64 texts 32 have a label, however few there are.
+  # Half of an epoch's texts have a label, however few there are.
   c.semi_supervised.labelled_share = 0.5
   c.pipeline.batch_size = 64
   c.pipeline.lengths = (18, 30, 46, 84)
@@ -39,6 +39,7 @@ def get_config(arg: str = '') -> base.Config:
   c.objective.beta.duration = '50 %'
   c.objective.word_dropout = 0.2  # labels and latents are worth more then
   c.optimizer.learning_rate = 5e-4
+  c.optimizer.clip_norm = 5_000.0  # the classifier's nats count a hundredfold
   c.training.steps = 1_500
   c.training.evaluate_every = 100
   c.training.checkpoint_every = 100

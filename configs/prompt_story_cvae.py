@@ -52,6 +52,7 @@ def long(c: base.Config) -> None:
   c.data.text_field = 'story'
   c.tokenizer.vocab_size = 20_000
   c.pipeline.batch_size = 16
+  c.model.remat = 'dots'  # what a layer keeps grows with the length
   c.pipeline.lengths = (256, 512, 768, 1_024)
   c.pipeline.condition_length = 64
   c.model.decoder.positions = 1_088

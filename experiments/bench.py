@@ -53,6 +53,9 @@ def main(kind: str) -> None:
   errors.one_of('what to measure', kind, _KINDS)
   for name in _SIZE.value:
     errors.one_of('--size', name, tuple(_SIZES))
+  for flag, path in (('--json', _JSON.value), ('--chart', _CHART.value)):
+    if path and path != '-' and not pathlib.Path(path).parent.is_dir():
+      raise errors.UserError(f'{flag}={path}: there is no such folder')
   missing = peer.missing() if _PEER.value else ''
   if missing:
     # Not among numbers that another program reads.

@@ -281,7 +281,7 @@ def _tokenizers(settings, texts, workdir) -> restore.Tokenizers:
 def _labels(texts, workdir) -> tuple[str, ...]:
   """The names of the training texts' labels, kept for whoever opens the run."""
   known = labels.names(texts.labels)
-  if known:
+  if known and hosts.first():
     workdir_lib.write_text(workdir / labels.FILE, labels.text(known))
   return known
 
@@ -351,6 +351,12 @@ def _evaluation(settings, task, both, workdir):
   )
   texts = sources.spread(whole, settings.evaluation.texts)
   corpus = _corpus(settings, texts, both, labels.read(workdir))
+  judged = corpus.label is not None and bool((corpus.label >= 0).any())
+  if settings.semi_supervised.labels and not judged:  # before it is trained
+    raise errors.UserError(
+      'no text of the validation split has a label, and its error chooses the '
+      'checkpoint: give a validation file with some, or raise evaluation.texts'
+    )
   watch = collapse.Watch()
 
   def measure(params):

@@ -68,6 +68,11 @@ def main() -> None:
     top_k=_TOP_K.value,
     top_p=_TOP_P.value,
   )
+  if _RANKED.value and _MODE.value not in ('complete', 'fill'):
+    raise errors.UserError(
+      f'--ranked={_RANKED.value} sorts completions: --mode={_MODE.value} '
+      'makes none, leave it out'
+    )
   model = restore.load(workdir, command.STEP.value)
   if _MODE.value in ('complete', 'fill'):
     _complete(model, rules)
@@ -80,6 +85,11 @@ def main() -> None:
 def _of_texts(model: trained.Model, rules: sampling.Rules) -> None:
   seed = command.SEED.value
   if _MODE.value == 'prior':
+    if _TEXT.value or _INPUT.value:
+      raise errors.UserError(
+        f'{model.workdir} is given nothing: --mode=prior takes no --text or '
+        '--input'
+      )
     for text in model.sample(_NUM.value, rules, seed):
       _show({'sample': text})
   elif _MODE.value == 'reconstruct':

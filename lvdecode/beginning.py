@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from lvdecode import errors
 from lvdecode import settings as settings_lib
+from lvdecode.latent import readers
 from lvdecode.nn import vocabulary
 from lvdecode.pretrained import bert
 from lvdecode.pretrained import folder as folders
@@ -40,7 +41,7 @@ def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
       decoder |= _chosen(sizes)
       tokenizer |= {'kind': 'file', 'path': str(folder)}
   written = settings_lib.from_dict(tree)
-  if not (written.pretrained.encoder and written.model.injection.points):
+  if not (written.pretrained.encoder and _reads(written)):
     return written
   tree = settings_lib.to_dict(written)
   tree['model']['encoder'] |= _encoder_sizes(written)
@@ -88,20 +89,30 @@ def weights(
   words = tokenizer.vocab_size - len(chosen.tokenizer.added)
   if chosen.pretrained.decoder:
     found['decoder'] = _params(gpt2.read(chosen.pretrained.decoder), words)
-  if chosen.pretrained.encoder and chosen.model.injection.points:
+  encoder = None
+  if chosen.pretrained.encoder and _reads(chosen):
     read = gpt2.read
     if encoder_tokenizer is not None:
       read, words = bert.read, encoder_tokenizer.vocab_size
-    found['encoder'] = _params(read(chosen.pretrained.encoder), words)
-  if not found:
+    encoder = _params(read(chosen.pretrained.encoder), words)
+  if not found and encoder is None:
     return None
 
   def begin(params):
+    trees = found
+    if encoder is not None:  # whatever reads a text or a condition
+      there = [name for name in readers.READERS if name in params]
+      trees = found | dict.fromkeys(there, encoder)
     return params | {
-      part: _placed(part, tree, params[part]) for part, tree in found.items()
+      part: _placed(part, tree, params[part]) for part, tree in trees.items()
     }
 
   return begin
+
+
+def _reads(chosen: settings_lib.Settings) -> bool:
+  """Whether anything reads a text or a condition beside the decoder."""
+  return bool(chosen.model.injection.points) or chosen.model.conditional
 
 
 def _params(network: folders.Network, words: int) -> dict[str, Any]:

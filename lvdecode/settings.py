@@ -156,7 +156,10 @@ class Settings:
       read = read if self.model.injection.points else 0
       read += self.pipeline.condition_length
       shorten += ' or pipeline.condition_length'
-    if 0 < encoder.positions < read and encoder.kind in ('own', 'bert'):
+    if encoder.kind == 'decoder':  # others than the posterior's are apart
+      apart = self.model.reads_condition_apart
+      read = self.pipeline.condition_length if apart else 0
+    if 0 < encoder.positions < read and encoder.kind != 'shared_embeddings':
       raise errors.UserError(
         f'model.encoder.positions = {encoder.positions}, and texts of {read} '
         f'tokens are to be read: shorten {shorten}'
@@ -274,6 +277,12 @@ class Settings:
       model.encoder.kind,
       labelled.ENCODERS,
     )
+    if self.data.labels_given:
+      raise errors.UserError(
+        f'data.condition_field = {self.data.condition_field!r} gives every text '
+        "the label that semi_supervised.labels are to find: make it 'condition' "
+        "or ''"
+      )
     if self.tokenizer.kind != 'word':
       raise errors.UserError(
         f'tokenizer.kind = {self.tokenizer.kind!r}: with semi_supervised.labels '

@@ -29,6 +29,8 @@ Conditions = Sequence[str | Sequence[str]]
 GREEDY = sampling.Rules()
 SAMPLE = sampling.Rules(method='sample')
 _ROWS = 256  # most texts a compiled call
+# What keys are for: a text is not scored by the noise that it was drawn by.
+_LATENTS, _TOKENS, _PRIOR, _BOUND = range(4)
 
 
 class Model:
@@ -147,7 +149,7 @@ class Model:
         self.task.model,
         self.params,
         jnp.asarray(padded),
-        _keys(seed, first, rows),
+        _keys(seed, first, rows, _TOKENS),
         given=told,
         rules=rules,
         length=self.config.pipeline.lengths[-1],
@@ -174,7 +176,7 @@ class Model:
     if n < 1:
       raise errors.UserError(f'num = {n}: ask for at least one text')
     self._parts(None, n, 'texts')
-    z_key, _ = jax.random.split(jax.random.key(seed))
+    z_key = jax.random.fold_in(jax.random.key(seed), _LATENTS)
     z = jax.random.normal(z_key, (n, self.latent_size))
     return self.decode(z, rules, seed)
 
@@ -207,8 +209,7 @@ class Model:
     for first in range(0, len(parts), _ROWS):
       some = parts[first : first + _ROWS]
       prior = self._given(_filled(some)).prior
-      # Beside the draws of tokens, which are of the places of all texts.
-      keys = _keys(seed, first, len(prior.mean), stream=1)
+      keys = _keys(seed, first, len(prior.mean), _PRIOR)
       drawn = _draw(prior, keys, n)
       z.append(np.asarray(drawn)[: len(some)])
     each = [part for part in parts for _ in range(n)]
@@ -345,7 +346,7 @@ class Model:
     errors.at_least('samples', samples, 1)
     values = []
     for batch, first in self._batches(texts, given):
-      keys = _keys(seed, first, len(batch.tokens))
+      keys = _keys(seed, first, len(batch.tokens), _BOUND)
       count = samples if self.latent_size else 1
       values.append(_iw_nll(self.task, self.params, batch, keys, count))
     return np.concatenate(values)[: len(texts)]
@@ -457,10 +458,8 @@ def _filled(rows: list) -> list:
   return rows + rows[:1] * (_round_up(len(rows)) - len(rows))
 
 
-def _keys(seed: int, first: int, count: int, stream: int = 0) -> jax.Array:
-  _, root = jax.random.split(jax.random.key(seed))
-  if stream:
-    root = jax.random.fold_in(jax.random.key(seed), stream)
+def _keys(seed: int, first: int, count: int, stream: int) -> jax.Array:
+  root = jax.random.fold_in(jax.random.key(seed), stream)
   rows = jnp.arange(first, first + count)
   return jax.vmap(jax.random.fold_in, (None, 0))(root, rows)
 

@@ -5,14 +5,19 @@ set -eu
 folder=${1:?give a folder for the results}
 python=${PYTHON:-python}
 mkdir -p "$folder"
-"$python" -m experiments.bench train --size=cpu --rounds=5 --steps=2 \
-  --json="$folder/train.json" --chart="$folder/train.png" |
-  tee "$folder/train.txt"
-"$python" -m experiments.bench sample --size=cpu --rounds=5 \
-  --json="$folder/sample.json" --chart="$folder/sample.png" |
-  tee "$folder/sample.txt"
-"$python" -m experiments.bench evaluate --size=cpu --rounds=2 --nopeer \
-  --json="$folder/evaluate.json" | tee "$folder/evaluate.txt"
-"$python" -m experiments.bench all --size=quick --rounds=3 --nopeer \
-  --json="$folder/scaling.json" --chart="$folder/scaling.png" |
-  tee "$folder/scaling.txt"
+
+# Into a file first: the status of a pipe is not that of the benchmark.
+measure() {
+  name=$1
+  shift
+  "$python" -m experiments.bench "$@" --json="$folder/$name.json" \
+    > "$folder/$name.txt"
+  cat "$folder/$name.txt"
+}
+
+measure train train --size=cpu --rounds=5 --steps=2 \
+  --chart="$folder/train.png"
+measure sample sample --size=cpu --rounds=5 --chart="$folder/sample.png"
+measure evaluate evaluate --size=cpu --rounds=2 --nopeer
+measure scaling all --size=quick --rounds=3 --nopeer \
+  --chart="$folder/scaling.png"

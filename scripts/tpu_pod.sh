@@ -13,6 +13,7 @@ set -eu
 : "${TPU_SPOT:=yes}"        # preemptible, and cheaper; 'no': on demand
 : "${BUCKET:=}"             # holds the runs, mounted on every worker
 : "${RUN:=quickstart}"      # folder of the run in the bucket
+: "${PYTHON:=python3}"      # on the workers; 3.11 or later
 : "${ARGS:=--config=configs/quickstart.py}"  # of experiments.run
 
 fail() {
@@ -53,7 +54,7 @@ install() {
   everywhere "set -e
     mkdir -p lvdecode bucket
     tar -xf lvdecode.tar -C lvdecode
-    python3 -m venv lvdecode/.venv
+    $PYTHON -m venv lvdecode/.venv
     lvdecode/.venv/bin/pip install --quiet 'jax[tpu]>=0.10' ./lvdecode
     mountpoint -q bucket || gcsfuse --implicit-dirs $BUCKET bucket"
 }
@@ -61,10 +62,11 @@ install() {
 # Every worker runs the same command and finds the others by itself.
 launch() {
   needs TPU_ZONE
-  everywhere "cd lvdecode && mkdir -p ../bucket/$RUN &&
+  # Braces: without them a shell in the background keeps the connection open.
+  everywhere "cd lvdecode && mkdir -p ../bucket/$RUN && {
     TFDS_DATA_DIR=\$HOME/tfds nohup setsid .venv/bin/python -u \
     -m experiments.run $ARGS --workdir=\$HOME/bucket/$RUN \
-    > run.log 2>&1 < /dev/null &"
+    > run.log 2>&1 < /dev/null & }"
 }
 
 follow() {

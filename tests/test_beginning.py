@@ -140,6 +140,20 @@ def test_an_encoder_may_be_a_bert_or_the_first_layers_of_a_gpt(home):
   same(params['encoder'], gpt2.read(home / 'gpt2').params)
 
 
+def test_what_reads_a_condition_apart_begins_with_the_same_weights(home):
+  _, _, params, _ = begun(
+    home,
+    pretrained__encoder=str(home / 'gpt2'),
+    data__condition_field='label',
+    pipeline__condition_length=2,
+    model__prior__kind='learned',
+    model__prior__share=False,
+  )
+  expected = gpt2.read(home / 'gpt2').params
+  same(params['encoder'], expected)
+  same(params['prior_encoder'], expected)
+
+
 def test_added_tokens_and_filled_up_rows_leave_the_old_rows(home):
   _, task, params, both = begun(
     home, tokenizer__added=('<more>',), model__decoder__vocab_multiple=8

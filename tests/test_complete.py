@@ -61,6 +61,14 @@ def test_each_condition_gets_its_completions(model):
   assert not any('<label' in text for texts in found for text in texts)
 
 
+def test_no_text_is_scored_by_the_noise_it_was_drawn_by():
+  streams = range(4)
+  keys = [trained._keys(7, 0, 4, stream) for stream in streams]
+  assert len({str(jax.random.key_data(key)) for key in keys}) == len(streams)
+  used = {trained._LATENTS, trained._TOKENS, trained._PRIOR, trained._BOUND}
+  assert used == set(streams)
+
+
 def test_completions_are_ranked_by_their_likelihood(model):
   drawn = model.complete(['good', 'bad'], n=4, seed=3)
   ranked = model.complete(['good', 'bad'], n=4, seed=3, ranked=5)

@@ -199,6 +199,15 @@ JUDGE = (
       ['model.encoder.positions = 40', '56 tokens', 'condition_length'],
     ),
     (
+      changes(
+        *PROMPTS,
+        ('model.encoder.kind', 'decoder'),
+        ('model.encoder.positions', 8),
+        ('model.condition.share', False),
+      ),
+      ['model.encoder.positions = 8', '32 tokens', 'condition_length'],
+    ),
+    (
       changes(*PROMPTS, ('data.story', 'missing')),
       ['model.condition.segments = 2', '5 sentences'],
     ),
@@ -236,6 +245,12 @@ JUDGE = (
     (
       changes(*JUDGE, ('tokenizer.kind', 'bpe')),
       ["tokenizer.kind = 'bpe'", "it is 'word'"],
+    ),
+    (
+      changes(
+        *JUDGE, ('data.source', 'embedded'), ('data.condition_field', 'tense')
+      ),
+      ["condition_field = 'tense'", 'to find'],
     ),
     (
       changes(*JUDGE, ('model.injection.points', ())),

@@ -101,13 +101,14 @@ def decoding_bytes(
 ) -> float:
   """What must be read from memory for one token of every text, on average.
 
-  Each weight of the decoder's products once, and half of a full cache, at the
-  width of the numbers: weights are float32, the cache of the compute type.
+  Each weight of the decoder's products once, the memory's slots and half of a
+  full cache, in numbers of the compute type: weights are cast once, not a token.
   """
   sizes = settings.decoder
   inner = sizes.inner or 4 * sizes.width
   layer = 4 * sizes.width**2 + 2 * sizes.width * inner
-  weights = 4 * (sizes.layers * layer + rows * sizes.width)
-  number = 2 if settings.dtype == 'bfloat16' else 4
-  cache = sizes.layers * batch * (length / 2) * 2 * sizes.width * number
-  return weights + cache
+  weights = sizes.layers * layer + rows * sizes.width
+  told = 'memory' in settings.injection.points
+  slots = length / 2 + (settings.injection.memory_slots if told else 0)
+  cache = sizes.layers * batch * slots * 2 * sizes.width
+  return (2 if settings.dtype == 'bfloat16' else 4) * (weights + cache)

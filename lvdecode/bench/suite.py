@@ -109,9 +109,10 @@ def train(plan: Plan) -> dict[str, Any]:
     row['share'] = row['flops'] / row['seconds'] / best[limit]
     row['share_of'] = 'the measured matrix product (MFU)'
   targets = {'encoder + plain decoder': 0.95, PEER: 1.0}
-  return _section(
-    plan, 'train', rows, best, _ratios(seconds, beside, targets), notes
-  )
+  ratios = _ratios(seconds, beside, targets)
+  of_memory = timing.ratio(seconds, 'memory alone', 'encoder + plain decoder')
+  ratios.append(of_memory | {'target': 0.97})
+  return _section(plan, 'train', rows, best, ratios, notes)
 
 
 def sample(plan: Plan) -> dict[str, Any]:
@@ -214,9 +215,13 @@ def _more_texts(settings, factor):
 
 def _longer(settings, factor):
   value = settings.pipeline.lengths[-1] * factor
-  settings = _replaced(settings, 'pipeline', lengths=(value,))
   decoder = dataclasses.replace(settings.model.decoder, positions=value)
-  return _replaced(settings, 'model', decoder=decoder), value
+  longer = dataclasses.replace(  # together: one without the other is refused
+    settings,
+    pipeline=dataclasses.replace(settings.pipeline, lengths=(value,)),
+    model=dataclasses.replace(settings.model, decoder=decoder),
+  )
+  return longer, value
 
 
 def _deeper(settings, factor):
@@ -245,18 +250,21 @@ _AXES = {
 
 def devices(plan: Plan) -> dict[str, Any]:
   """A training step on one device, and on all of them."""
-  subjects, value = {}, {}
-  for kind, count in (('jit', 1), ('pmap', jax.local_device_count())):
+  subjects, value, notes = {}, {}, []
+  data, there = plan.settings.pipeline, jax.local_device_count()
+  if data.batch_size % there:
+    notes.append(f'{data.batch_size} texts do not divide by {there} devices')
+    there = 1
+  for kind, count in (('jit', 1), ('pmap', there)):
     settings = _replaced(plan.settings, 'training', parallel=kind)
     task = training.variants(settings, plan.vocab_size)['ours']
     name = f'{count} devices ({kind})'
     subjects[name], value[name] = training.subject(settings, task), count
   seconds, _ = timing.alternately(subjects, {}, plan.rounds, plan.units)
-  data = plan.settings.pipeline
   tokens = data.batch_size * (data.lengths[-1] - 1)
   rows = _rows(subjects, seconds, 'step', tokens, 'target tokens')
   rows = [row | {'value': value[row['name']]} for row in rows]
-  section = _section(plan, 'scaling', rows, {}, [], [])
+  section = _section(plan, 'scaling', rows, {}, [], notes)
   return section | {'size': 'devices'}
 
 

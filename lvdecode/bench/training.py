@@ -31,13 +31,17 @@ class Untold(vae.VAE):
 
 
 def variants(settings: settings_lib.Settings, vocab_size: int):
-  """Name -> task: ours; without telling z; and without an encoder either."""
+  """Name -> task: ours; told at one point, at none; and without an encoder."""
   model = settings.model
   plain = dataclasses.replace(
     model, injection=dataclasses.replace(model.injection, points=())
   )
+  memory = dataclasses.replace(
+    model, injection=dataclasses.replace(model.injection, points=('memory',))
+  )
   models = {
     'ours': vae.VAE(model, vocab_size, vocab_size),
+    'memory alone': vae.VAE(memory, vocab_size, vocab_size),
     'encoder + plain decoder': Untold(model, vocab_size, vocab_size),
     'plain decoder': vae.VAE(plain, vocab_size, vocab_size),
   }

@@ -47,7 +47,8 @@ class Classification:
     error: its standard error over texts.
     macro_f1: mean of F1 over the labels that the texts have.
     nats: mean of -log p(c | y) of the true label.
-    majority: accuracy of always saying the training texts' most frequent label.
+    majority: accuracy of always saying the training texts' most frequent label,
+      those whose labels were withheld counted too.
     labels: each of them.
   """
 

@@ -64,8 +64,9 @@ def squared(
   if axis_name is not None:
     z, prior, real = lax.all_gather((z, prior, real), axis_name, tiled=True)
   count = jnp.sum(real)
-  pairs = real[:, None] * real[None, :]
-  others = pairs * (1 - jnp.eye(len(real)))
+  # Not row i of one with row i of the other either: of the same condition, they
+  # are no independent pair.
+  others = real[:, None] * real[None, :] * (1 - jnp.eye(len(real)))
 
   def mean(weights, a, b, total):
     values = KERNELS[kernel](_squares(a, b), z.shape[-1])
@@ -75,7 +76,7 @@ def squared(
   return (
     mean(others, z, z, within)
     + mean(others, prior, prior, within)
-    - 2 * mean(pairs, z, prior, count**2)
+    - 2 * mean(others, z, prior, within)
   )
 
 

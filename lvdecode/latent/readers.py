@@ -6,7 +6,8 @@ from lvdecode.latent import sizes
 # first does not read for the prior, or for the routes.
 ENCODER, OF_PRIOR, OF_ROUTES = 'encoder', 'prior_encoder', 'condition_encoder'
 DECODER = 'decoder'
-NETWORKS = (DECODER, ENCODER, OF_PRIOR, OF_ROUTES)
+READERS = (ENCODER, OF_PRIOR, OF_ROUTES)
+NETWORKS = (DECODER, *READERS)
 SEGMENTS = 'segments'
 
 

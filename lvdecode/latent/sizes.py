@@ -128,6 +128,12 @@ class ModelSettings:
     return bool(self.condition.routes) or self.prior.kind == 'learned'
 
   @property
+  def reads_condition_apart(self) -> bool:
+    """Whether a condition is read by a network beside the posterior's."""
+    of_prior = self.prior.kind == 'learned' and not self.prior.share
+    return of_prior or (self.condition.encoded and not self.condition.share)
+
+  @property
   def reads_apart(self) -> bool:
     """Whether the encoder has a tokenizer of its own."""
     return bool(self.injection.points) and self.encoder.kind == 'bert'

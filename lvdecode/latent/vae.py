@@ -99,11 +99,10 @@ class VAE(nn.Module):
       dropout=sizes.dropout,
       dtype=dtype,
     )
+    chosen['execution'] = self.settings.execution
     if sizes.kind == 'bert':  # every text is of the first type
       return bert.BERT(types=1, pools=False, **chosen)
-    return gpt.GPT(  # it has no head to divide
-      vocab_multiple=1, execution=self.settings.execution, **chosen
-    )
+    return gpt.GPT(vocab_multiple=1, **chosen)  # it has no head to divide
 
   def _network(self, name: str) -> Any:
     """Its blocks and embeddings, where it has some."""

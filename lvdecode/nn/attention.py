@@ -84,7 +84,8 @@ def behind_memory(
   if memory.visible is None:
     seen = jnp.ones((mask.shape[0], 1, mask.shape[2], slots), bool)
     return jnp.concatenate([seen, mask], axis=-1)
-  batch = memory.visible.shape[0]
+  # Either may be one for all rows: a causal mask, or layers without slots.
+  batch = max(mask.shape[0], memory.visible.shape[0])
   shape = (batch, 1, mask.shape[2])
   seen = jnp.broadcast_to(memory.visible[:, None, None, :], (*shape, slots))
   mask = jnp.broadcast_to(mask, (*shape, mask.shape[3]))

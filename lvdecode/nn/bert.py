@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 from lvdecode.nn import attention
 from lvdecode.nn import context as contexts
 from lvdecode.nn import kernels
+from lvdecode.nn import layers as layers_lib
 from lvdecode.nn import transformer
 
 
@@ -50,6 +51,7 @@ class BERT(nn.Module):
   activation: str  # of transformer.ACTIVATIONS; BERT's is 'gelu'
   epsilon: float  # of the layer norms; BERT's is 1e-12
   dtype: jnp.dtype
+  execution: layers_lib.Execution = layers_lib.PLAIN
 
   def setup(self):
     normal = nn.initializers.normal(attention.INIT_STD)
@@ -67,6 +69,7 @@ class BERT(nn.Module):
         self.activation,
         self.epsilon,
         self.dtype,
+        self.execution.attention,
       )
       for _ in range(self.layers)
     ]
@@ -110,9 +113,20 @@ class BERT(nn.Module):
   ) -> Float[Array, 'B T D']:
     """All blocks, from embeddings, under any mask."""
     h = self.drop(h, deterministic=deterministic)
-    for block in self.h:
-      h = block(h, mask, deterministic=deterministic)
-    return h
+    if self.execution.plain or self.is_initializing():
+      for block in self.h:
+        h = block(h, mask, deterministic=deterministic)
+      return h
+    params = self.variables['params']
+    return layers_lib.run(
+      self.h[0].clone(parent=None),
+      [params[f'h_{index}'] for index in range(self.layers)],
+      h,
+      mask,
+      (None, None),
+      None if deterministic else self.make_rng('dropout'),
+      self.execution,
+    )
 
   def pool(self, states: Float[Array, 'B T D']) -> Float[Array, 'B D']:
     """tanh(W h_0 + b): BERT's own reading of its first state."""

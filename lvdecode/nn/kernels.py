@@ -1,5 +1,6 @@
 """Matrix products and attention in the form that each machine is fast at."""
 
+import re
 from typing import Literal, NamedTuple
 
 import jax
@@ -34,16 +35,31 @@ Mask = Bool[Array, 'b 1 t T'] | Causal | RightPadded
 CAUSAL = Causal()
 
 
-def fused_obstacle(backend: str, dtype: jnp.dtype, head_width: int) -> str:
+def _capability() -> tuple[int, ...]:
+  """Of the GPU's generation, as (9, 0); () where it is not NVIDIA's."""
+  found = str(getattr(jax.local_devices()[0], 'compute_capability', ''))
+  known = re.fullmatch(r'\d+\.\d+', found)
+  return tuple(map(int, found.split('.'))) if known else ()
+
+
+def fused_obstacle(
+  backend: str,
+  dtype: jnp.dtype,
+  head_width: int,
+  capability: tuple[int, ...] = (9, 0),
+) -> str:
   """Why cuDNN's attention cannot be used here; '' if it can."""
   if backend != 'gpu':
     return f'it runs on GPUs, and this is {backend}'
   if jnp.dtype(dtype).name not in _FUSED_DTYPES:
     return f'it computes in {" or ".join(_FUSED_DTYPES)}, not {dtype}'
-  if head_width % 8 or head_width > _FUSED_WIDTH:
+  if capability < (8, 0):
+    return 'it needs an NVIDIA GPU of compute capability 8.0 or later'
+  most = _FUSED_WIDTH if capability >= (9, 0) else _FUSED_WIDTH // 2
+  if head_width % 8 or head_width > most:
     return (
       f'a head is {head_width} wide: it must be a multiple of 8 and at most '
-      f'{_FUSED_WIDTH}'
+      f'{most}'
     )
   return ''
 
@@ -72,7 +88,9 @@ def attend(
     UserError: 'cudnn' is asked for where it cannot be had.
   """
   if choice != 'xla' and bias is None and isinstance(mask, PATTERNS):
-    obstacle = fused_obstacle(jax.default_backend(), q.dtype, q.shape[-1])
+    obstacle = fused_obstacle(
+      jax.default_backend(), q.dtype, q.shape[-1], _capability()
+    )
     if not obstacle:
       return fused(q, k, v, mask, 'cudnn')
     if choice == 'cudnn':

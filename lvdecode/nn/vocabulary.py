@@ -167,14 +167,17 @@ def _chunk(head, hidden, targets, weights):
   bent_grad = rows @ head.embedding.astype(bent.dtype)
   fusion, hidden_grad = unbend(bent_grad.reshape(bent.shape))
   if fusion is not None:
-    fusion = fusion._replace(bias=jnp.sum(grad, axis=(0, 1)))
+    bias = jnp.sum(grad, axis=(0, 1)).astype(head.fusion.bias.dtype)
+    fusion = fusion._replace(bias=bias)
   embedding = lax.dot_general(
     rows,
     bent.reshape(-1, bent.shape[-1]),
     (((0,), (0,)), ((), ())),
     preferred_element_type=head.embedding.dtype,
   )
-  shift = None if head.shift is None else jnp.sum(grad, axis=1)
+  shift = None
+  if head.shift is not None:
+    shift = jnp.sum(grad, axis=1).astype(head.shift.dtype)
   return nll, Head(embedding, fusion, shift), hidden_grad
 
 

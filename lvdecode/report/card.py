@@ -45,7 +45,8 @@ def render(name: str, model: trained.Model, origin: Mapping[str, Any]) -> str:
   template = (style.TEMPLATE / 'card.md').read_text(encoding='utf-8')
   sizes, told = model.config.model.decoder, model.config.model.injection
   points = model.task.points
-  others = [f'`{point}`' for point in points if point != 'memory']
+  routes = model.config.model.condition.routes
+  others = [f'`{point}`' for point in points if point != 'memory' or routes]
   return environment.from_string(template).render(
     name=name,
     about=_about(model),
@@ -54,6 +55,9 @@ def render(name: str, model: trained.Model, origin: Mapping[str, Any]) -> str:
     points=points,
     others=' and '.join(others),
     one_other=len(others) == 1,
+    conditional=model.config.model.conditional,
+    routes=' and '.join(f'`{route}`' for route in routes),
+    one_route=len(routes) == 1,
     latent_size=model.latent_size,
     layers=sizes.layers,
     heads=sizes.heads,

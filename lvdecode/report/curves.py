@@ -1,5 +1,6 @@
 """Learning curves: what metrics.jsonl of a run says, as pictures."""
 
+import itertools
 import json
 import pathlib
 
@@ -17,6 +18,12 @@ _PANELS = (
   ('KL(q || p)', 'nats per sequence', 'kl'),
   ('beta', 'weight of the KL', 'beta'),
 )
+# Of a classifier that learns from labels alone, which has none of those.
+_OF_LABELS = (
+  ('−log q(label | text)', 'nats a labelled text', 'classifier_nll'),
+  ('accuracy', 'share of labelled texts', 'accuracy'),
+  ('error', 'share of labelled texts', 'error'),
+)
 Lines = list[dict[str, float | int | None]]
 
 
@@ -33,11 +40,23 @@ def read_metrics(workdir: pathlib.Path) -> Lines:
 
 
 def curves(workdir: pathlib.Path) -> mpl_figure.Figure:
-  """-ELBO, NLL, KL and beta over the steps, training and validation."""
+  """-ELBO, NLL, KL and beta over the steps, training and validation.
+
+  Of a classifier what is known of its labels; where both are, all of them.
+  """
   lines = read_metrics(workdir)
-  picture = mpl_figure.Figure(figsize=(10, 6), layout='constrained')
-  for axes, panel in zip(picture.subplots(2, 2).flat, _PANELS, strict=True):
-    _draw(axes, lines, *panel)
+  names = {name.rpartition('/')[-1] for line in lines for name in line}
+  shown = [panel for panel in _OF_LABELS if panel[-1] in names]
+  if not shown or names & {panel[-1] for panel in _PANELS}:
+    shown = [*_PANELS, *shown]
+  rows = -(-len(shown) // 2)
+  picture = mpl_figure.Figure(figsize=(10, 3 * rows), layout='constrained')
+  places = picture.subplots(rows, 2, squeeze=False).flat
+  for axes, panel in itertools.zip_longest(places, shown):
+    if panel is None:
+      axes.axis('off')
+    else:
+      _draw(axes, lines, *panel)
   style.legend(picture)
   return picture
 

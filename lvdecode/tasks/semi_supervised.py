@@ -60,6 +60,11 @@ class SemiSupervisedSettings:
       )
     errors.at_least(f'{section}.classifier', self.classifier, 0.0)
     errors.at_least(f'{section}.generative', self.generative, 0.0)
+    if self.labels and not self.generative + self.classifier:
+      raise errors.UserError(
+        f'{section}.generative and {section}.classifier are both 0: nothing '
+        'would be learned, give one of them a weight'
+      )
     errors.between(f'{section}.labelled_share', self.labelled_share, 0.0, 1.0)
 
   @property
@@ -128,9 +133,10 @@ class SemiSupervisedTask(latent.LatentTask):
     figures = {
       'classifier_nll': mean(classifier_nll, known),
       'accuracy': mean(correct, known),
-      'entropy': mean(label_bounds.entropy(jnp.exp(log_q)), real - known),
     }
     if weigh.generative:
+      entropy = label_bounds.entropy(jnp.exp(log_q))
+      figures['entropy'] = mean(entropy, real - known)
       terms = self._noisy_terms(params, batch, log_q, streams, axis_name)
       share = label_bounds.weights(log_q, label)
       nll, kl = label_bounds.expected(terms, share)
@@ -232,41 +238,36 @@ class SemiSupervisedTask(latent.LatentTask):
   def _terms(
     self, params, batch, log_q, draws, told, encoder_dropout, decoder_dropout
   ) -> tuple[label_bounds.Terms, gaussian.Gaussian, Float[Array, 'B Y Z']]:
-    """Of every label, in one call of the encoder and one of the decoder.
+    """Of every label, with the noise, the dropout and the tokens of a text.
 
-    The noise and the tokens hidden are a text's own, whatever the label: what
-    is between two labels is the labels' doing.
+    What is between two labels is the labels' doing.
     """
-    texts, count = log_q.shape
+    count = log_q.shape[1]
+    aspect, read = aspect_of(batch), inference.read(batch)
+    max_bytes = max(1, self.objective.logits_bytes // count)
 
-    def all_labels(x):  # [B, ...] -> [B Y, ...], the labels of a text together
-      return jnp.repeat(jnp.asarray(x), count, axis=0)
+    def of(number):  # under one key of dropout all labels have the same masks
+      label = jnp.full(len(draws), number)
+      q: Any = self._apply(
+        params, 'infer', *read, *aspect, label, dropout=encoder_dropout
+      )
+      z = q.sample(draws)
+      token_nll = self._apply(
+        params,
+        'told_nll',
+        told,
+        jnp.asarray(batch.tokens[:, 1:]),
+        z,
+        *aspect,
+        label,
+        max_bytes,
+        dropout=decoder_dropout,
+      )
+      nll = jnp.sum(token_nll * batch.weights[:, 1:], axis=1)
+      return nll, gaussian.kl(q, gaussian.standard(z.shape)), q, z
 
-    def apart(x):  # and back, [B, Y, ...]
-      return x.reshape(texts, count, *x.shape[1:])
-
-    label = jnp.tile(jnp.arange(count), texts)
-    aspect = jax.tree.map(all_labels, aspect_of(batch))
-    read = jax.tree.map(all_labels, inference.read(batch))
-    q: Any = self._apply(
-      params, 'infer', *read, *aspect, label, dropout=encoder_dropout
-    )
-    z = q.sample(all_labels(draws))
-    token_nll = self._apply(
-      params,
-      'told_nll',
-      all_labels(told),
-      all_labels(batch.tokens[:, 1:]),
-      z,
-      *aspect,
-      label,
-      self.objective.logits_bytes,
-      dropout=decoder_dropout,
-    )
-    nll = jnp.sum(token_nll * all_labels(batch.weights[:, 1:]), axis=1)
-    kl = gaussian.kl(q, gaussian.standard(z.shape))
-    terms = label_bounds.Terms(apart(nll), apart(kl), log_q)
-    return terms, jax.tree.map(apart, q), apart(z)
+    nll, kl, q, z = jax.vmap(of, out_axes=1)(jnp.arange(count))
+    return label_bounds.Terms(nll, kl, log_q), q, z
 
 
 def label_of(batch: pipeline.Batch) -> Int[Array, ' B']:

@@ -60,8 +60,8 @@ def _rows(
 
   def parsed(row: dict) -> files.Row:
     name = string(row[label]) if label else ''
-    if names and row[label] >= 0:
-      name = names[row[label]]
+    if names:  # TFDS has -1 for none
+      name = names[row[label]] if row[label] >= 0 else ''
     given: conditions.Parts = ()
     if fields.labels_given:
       given = (conditions.label_token(name),)

@@ -92,6 +92,11 @@ def read_given(
 
   The field is that of the training data: what is given, or the sentences.
   """
+  if path.suffix == '.tsv':
+    raise errors.UserError(
+      f'{path}: the lines of a .tsv hold more than what is given: make it a '
+      '.txt of conditions, one a line'
+    )
   if path.suffix != '.jsonl':
     return list(read_lines(path))
   return [

@@ -89,8 +89,11 @@ def given(line: str, place: str, fields: Fields) -> str | list[str]:
   found = _object(line, place)
   if fields.labels_given:
     return _label(found, fields.label or 'label', place)
-  if fields.story:
+  if fields.story == 'missing':  # the blank is one of them
     return list(_texts(found, fields.text, 'data.text_field', place))
+  if fields.story:  # a whole story, as in training
+    sentences = _sentences(found, fields.text, place)
+    return list(next(iter(conditions.story(sentences, fields.story)))[0])
   parts = _texts(found, fields.condition, 'data.condition_field', place)
   return [part for part in parts if part.strip()]
 
@@ -174,7 +177,7 @@ def _label(found: dict[str, Any], field: str, place: str) -> str:
     raise errors.UserError(
       f"{place}: field '{field}' is {label!r}: a label is a text or a number"
     )
-  return str(label)
+  return str(label).strip()
 
 
 def _field(found: dict[str, Any], field: str, key: str, place: str) -> Any:

@@ -124,7 +124,11 @@ def _in_tpu_pod(environment: Mapping[str, str]) -> bool:
   if ',' in environment.get('TPU_WORKER_HOSTNAMES', ''):  # GKE sets it
     return True
   # On a plain TPU machine the metadata server knows, and JAX asks it.
-  tpus = any(pathlib.Path('/dev').glob('accel[0-9]*'))
+  # Up to v4 a chip is /dev/accel0, later /dev/vfio/0.
+  tpus = any(
+    any(pathlib.Path('/dev').glob(name))
+    for name in ('accel[0-9]*', 'vfio/[0-9]*')
+  )
   return tpus and importlib.util.find_spec('libtpu') is not None
 
 

@@ -96,6 +96,9 @@ def opened(
   ) as checkpoints:
     state = _start(spec, checkpoints, initial, create, tally, aggressive)
     step = int(state.step)
+    # This frame lives as long as the run, which gives the state away.
+    held = [state]
+    del state
     with contextlib.ExitStack() as stack:
       writer: progress.Writer | progress.Silent = progress.Silent()
       display: progress.Display | progress.Silent = progress.Silent()
@@ -114,7 +117,7 @@ def opened(
         tally=tally,
         step=step,
       )
-      yield trainer, state
+      yield trainer, held.pop()
 
 
 def log_parameters(

@@ -1,10 +1,14 @@
 """A report has its units, and a ratio is of what ran in the same round."""
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 import pytest
 
+from configs import base
+from lvdecode import settings as settings_lib
 from lvdecode.bench import machine
 from lvdecode.bench import report
+from lvdecode.bench import suite
 from lvdecode.bench import timing
 
 SECTION = {
@@ -119,3 +123,33 @@ def test_compiling_is_timed_without_the_cache():
 def test_limits_are_rates(measure, monkeypatch):
   monkeypatch.setitem(machine._COPIED, 'cpu', 2**12)
   assert measure()() > 0
+
+
+def test_what_is_timed_is_the_compiler_and_no_cache(tmp_path):
+  events = []
+  jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+  before = jax.config.jax_compilation_cache_dir
+  try:
+    jax.config.update('jax_compilation_cache_dir', str(tmp_path))
+    jax.jit(lambda x: x + 1)(1.0)  # so that JAX has asked whether there is one
+    events.clear()
+    timing.compiled(jax.jit(lambda x: x * 3), 1.0)
+    asked = [
+      name for name in events if 'cache_hits' in name or 'misses' in name
+    ]
+    assert not asked
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
+    compilation_cache.reset_cache()
+    jax.monitoring.clear_event_listeners()
+
+
+@pytest.mark.parametrize('axis', suite._AXES)
+@pytest.mark.parametrize('length', [16, 64, 1024])
+def test_every_size_may_be_multiplied(axis, length):
+  c = base.get_config()
+  c.pipeline.lengths = (length,)
+  c.model.decoder.positions = max(length, c.model.decoder.positions)
+  settings = settings_lib.from_dict(c.to_dict())
+  values = [suite._AXES[axis](settings, factor)[1] for factor in (1, 2, 4)]
+  assert values == [values[0], 2 * values[0], 4 * values[0]]

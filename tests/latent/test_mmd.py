@@ -48,6 +48,18 @@ def estimates(kernel, shift, count, tries):
   )
 
 
+def test_a_prior_of_each_text_leaves_it_unbiased():
+  # q = p(z | x): both draws are near the same mean, which differs over texts.
+  def one(key):
+    means, first, second = jax.random.normal(key, (3, 5, Z))
+    prior = 3 * means + 0.1 * second
+    z = 3 * means + 0.1 * first
+    return mmd.squared(z, prior, jnp.ones(5), 'gaussian', None)
+
+  found = np.asarray(jax.vmap(one)(jax.random.split(jax.random.key(1), 4000)))
+  assert abs(found.mean()) < 4 * found.std() / np.sqrt(len(found))
+
+
 @each
 @pytest.mark.parametrize('shift', [(0.0, 0.0, 0.0), (1.0, -0.5, 2.0)])
 def test_its_expectation_is_the_closed_form_for_few_draws(kernel, shift):

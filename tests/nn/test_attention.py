@@ -206,3 +206,16 @@ def test_bfloat16_softmax_is_close_to_float32():
   assert out.dtype == jnp.bfloat16
   error = jnp.abs(out.astype(jnp.float32) - attend(told=told))
   assert error.max() < 0.05 * jnp.abs(attend(told=told)).max()
+
+
+def test_slots_that_no_row_has_stand_beside_masks_of_rows():
+  rows = jnp.arange(3)[:, None, None, None]
+  mask = (rows + jnp.arange(4)[None, None, None, :]) % 2 == 0
+  slots = jnp.zeros((3, 2, 1, 1))
+  for visible in ([[True, False]], [[True, False]] * 3):
+    memory = attention.Memory(slots, slots, jnp.asarray(visible))
+    whole = attention.behind_memory(mask, memory)
+    expected = np.concatenate(
+      [np.broadcast_to([True, False], (3, 1, 1, 2)), mask], axis=-1
+    )
+    np.testing.assert_array_equal(whole, expected)

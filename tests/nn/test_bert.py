@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from lvdecode.nn import bert
+from lvdecode.nn import layers
 
 B, T, V, D = 3, 7, tiny.VOCAB, tiny.WIDTH
 BERT = bert.BERT(
@@ -82,3 +83,16 @@ def test_more_tokens_than_positions_raise():
       jnp.zeros((1, 13), jnp.int32),
       jnp.ones((1, 13), bool),
     )
+
+
+@pytest.mark.parametrize(
+  'way', [('xla', True, 'none'), ('xla', False, 'block')]
+)
+def test_its_layers_may_be_run_in_other_ways(way):
+  other = BERT.clone(execution=layers.Execution(*way))
+  got = other.apply({'params': PARAMS}, TOKENS, VISIBLE, True, TYPES)
+  np.testing.assert_allclose(got, states(), atol=1e-5)
+  program = jax.make_jaxpr(
+    lambda tokens: other.apply({'params': PARAMS}, tokens, VISIBLE)
+  )(TOKENS)
+  assert ('scan' if way[1] else 'remat') in str(program)

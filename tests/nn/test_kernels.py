@@ -109,6 +109,22 @@ def test_what_the_fused_kernels_cannot(backend, dtype, width, obstacle):
   assert bool(said) == bool(obstacle)
 
 
+@pytest.mark.parametrize(
+  ('capability', 'width', 'obstacle'),
+  [
+    ((8, 0), 128, ''),
+    ((8, 6), 136, 'at most 128'),
+    ((9, 0), 136, ''),
+    ((7, 5), 64, '8.0 or later'),
+    ((), 64, 'an NVIDIA GPU'),
+  ],
+)
+def test_older_gpus_can_less(capability, width, obstacle):
+  said = kernels.fused_obstacle('gpu', jnp.dtype('bfloat16'), width, capability)
+  assert obstacle in said
+  assert bool(said) == bool(obstacle)
+
+
 def test_what_cannot_be_had_is_refused_and_never_taken_by_itself():
   with pytest.raises(errors.UserError, match="model.attention = 'cudnn': it"):
     kernels.attend(Q, KEYS, VALUES, kernels.CAUSAL, None, 'cudnn')
@@ -127,6 +143,7 @@ def test_a_fused_call_has_as_many_keys_as_queries(monkeypatch):
     return jnp.zeros(q.shape, q.dtype)
 
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.setattr(kernels, '_capability', lambda: (9, 0))
   monkeypatch.setattr(jax.nn, 'dot_product_attention', caught)
   halves = (x.astype(jnp.bfloat16) for x in (Q, KEYS, VALUES))
   out = kernels.attend(*halves, kernels.CAUSAL, None, 'auto')

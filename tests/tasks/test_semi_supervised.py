@@ -1,5 +1,6 @@
 """The semi-supervised bounds, against a likelihood that is summed exactly."""
 
+import dataclasses
 import functools
 import math
 
@@ -188,6 +189,33 @@ def test_padding_and_fillers_move_nothing():
     np.testing.assert_allclose(of_long[name], mean, rtol=1e-5, err_msg=name)
 
 
+def test_labels_share_the_dropout_of_a_text():
+  # A model to which labels mean nothing tells none from another.
+  shape = tiny_labelled.MODEL.settings
+  wet = dataclasses.replace(
+    shape,
+    decoder=dataclasses.replace(shape.decoder, dropout=0.5),
+    encoder=dataclasses.replace(shape.encoder, dropout=0.5),
+  )
+  task = tiny_labelled.task(MODEL.clone(settings=wet))
+  params = {
+    name: jax.tree.map(jnp.zeros_like, tree)
+    if name.startswith('label')
+    else tree
+    for name, tree in PARAMS.items()
+  }
+  assert sum(name.startswith('label') for name in params) == 2
+  log_q = task.log_q(params, BATCH)
+  terms = task._noisy_terms(params, BATCH, log_q, tiny.streams(), None)
+  np.testing.assert_allclose(
+    terms.nll, np.repeat(terms.nll[:, :1], LABELS, axis=1), rtol=1e-5
+  )
+  dry = tiny_labelled.task()._noisy_terms(
+    params, BATCH, log_q, tiny.streams(), None
+  )
+  assert np.abs(dry.nll - terms.nll).min() > 1e-3
+
+
 @pytest.mark.slow
 def test_the_loss_is_a_sum_over_texts_wherever_they_lie():
   whole, _ = loss()
@@ -237,6 +265,7 @@ def test_figures_of_a_text_do_not_depend_on_its_batch():
     ({'prior': (0.5, 0.5)}, 'each of'),
     ({'prior': (0.5, 0.4, 0.2)}, 'sum to 1'),
     ({'labelled_share': 1.0}, 'labelled_share'),
+    ({'generative': 0.0, 'classifier': 0.0}, 'are both 0'),
   ],
 )
 def test_settings_that_make_no_sense_are_named(changes, words):

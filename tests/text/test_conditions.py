@@ -1,5 +1,6 @@
 """What is given with a text: its parts, its tokens, and where both are read."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -79,6 +80,29 @@ def test_any_sentence_of_a_story_may_be_the_missing_one():
   ]
   assert list(conditions.story(story, 'ending')) == [(('a .', 'b .'), 'c .')]
   assert list(conditions.story(story, 'prompt')) == [(('a .',), 'b . c .')]
+
+
+@pytest.mark.parametrize(
+  ('kind', 'parts'),
+  [
+    ('missing', ['a .', 'b .', 'c .']),
+    ('ending', ['a .', 'b .']),
+    ('prompt', ['a .']),
+  ],
+)
+def test_what_a_story_asks_for_is_not_given(tmp_path, kind, parts):
+  path = tmp_path / 'some.jsonl'
+  path.write_text(json.dumps({'text': ['a .', 'b .', 'c .']}))
+  fields = _stories(tmp_path, kind).fields
+  assert files.read_given(path, fields) == [parts]
+  with pytest.raises(errors.UserError, match='make it a .txt'):
+    files.read_given(tmp_path / 'some.tsv', fields)
+
+
+def test_a_limit_keeps_every_sentence_of_stories(tmp_path):
+  settings = dataclasses.replace(_stories(tmp_path, 'missing', 100), limit=50)
+  asked = [text.split()[1] for text in _read(settings, tmp_path).texts]
+  assert len(asked) == 50 and set(asked) == {f's{place}' for place in range(5)}
 
 
 @pytest.mark.parametrize('kind', ['missing', 'ending', 'prompt'])
