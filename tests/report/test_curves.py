@@ -64,3 +64,17 @@ def test_half_a_line_is_no_line(workdir):
     20,
     30,
   ]
+
+
+def test_a_classifier_has_panels_of_its_labels(workdir):
+  of_labels = [{'step': 10, 'train/accuracy': 0.5, 'train/classifier_nll': 1.0}]
+  path = workdir / curves.METRICS
+  whole = path.read_text()
+  path.write_text(whole + json.dumps(of_labels[0]) + '\n')
+  titles = [
+    axes.get_title('left') for axes in curves.curves(workdir).axes if axes.lines
+  ]
+  assert titles[-2:] == ['−log q(label | text)', 'accuracy']
+  assert len(titles) == 4
+  path.write_text(json.dumps(of_labels[0]) + '\n')
+  assert len([axes for axes in curves.curves(workdir).axes if axes.axison]) == 2
