@@ -193,6 +193,7 @@ def settings_of(home):
   return beginning.settings(config(home))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_begins_with_and_needs_no_folder_later(
   home, tmp_path
 ):

@@ -103,7 +103,14 @@ def test_the_missing_sentence_is_filled_in(stories, tmp_path):
   assert lines[0] == {'given': f'It was hot. {BLANK} So!'}
 
 
-@pytest.mark.parametrize('mode', ['prior', 'reconstruct', 'fill'])
+@pytest.mark.parametrize(
+  'mode',
+  [
+    'prior',
+    pytest.param('reconstruct', marks=pytest.mark.long),
+    pytest.param('fill', marks=pytest.mark.long),
+  ],
+)
 def test_conditions_are_those_of_the_test_split(stories, mode):
   code, lines, err = _sample(stories, f'--mode={mode}', '--num=2')
   assert code == 0, err

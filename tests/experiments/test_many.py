@@ -67,6 +67,7 @@ def test_two_processes_end_as_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_processes_that_were_started_differently_say_so(tmp_path):
   ended = many.finish(start(tmp_path / 'run', 2, seeds=(0, 1)))
   for code, _, said in ended:

@@ -58,6 +58,7 @@ def test_a_controlled_run_that_stopped_ends_as_one_that_did_not(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_device_and_eight_end_in_the_same_parameters(tmp_path):
   assert jax.local_device_count() == 8
   params = {}
@@ -81,6 +82,7 @@ def test_one_device_and_eight_end_in_the_same_parameters(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_runs_trained_together_end_as_one_by_one(tmp_path):
   """Under dropout, with other seeds, rates and weights of the KL."""
   members = {}

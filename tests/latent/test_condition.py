@@ -88,7 +88,11 @@ def test_padding_in_the_condition_moves_nothing(routes):
     assert gaps[0].max() < 1e-6
 
 
-@pytest.mark.parametrize('routes', [('prefix',), EVERY], ids='+'.join)
+@pytest.mark.parametrize(
+  'routes',
+  [pytest.param(('prefix',), marks=pytest.mark.slow), EVERY],
+  ids='+'.join,
+)
 def test_cached_decoding_is_the_full_forward(routes):
   points = ('input', 'memory', 'fuse', 'softmax')
   model = make(routes, points, memory_score=-1.0)

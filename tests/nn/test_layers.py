@@ -10,9 +10,9 @@ from lvdecode import errors
 
 POINTS = ('input', 'memory')
 WAYS = [
-  dict(scan_layers=True),
+  pytest.param(dict(scan_layers=True), marks=pytest.mark.slow),
   dict(scan_layers=True, remat='dots'),
-  dict(remat='block'),
+  pytest.param(dict(remat='block'), marks=pytest.mark.slow),
 ]
 BATCH = tiny.batch()
 

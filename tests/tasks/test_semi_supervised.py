@@ -226,6 +226,7 @@ def test_the_loss_is_a_sum_over_texts_wherever_they_lie():
   np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_labels_alone_leave_the_generative_model_as_it_is():
   task = tiny_labelled.task(generative=0.0, classifier=2.0)
 

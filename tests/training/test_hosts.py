@@ -63,7 +63,13 @@ def check_same(folder, alone):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  'count, kind', [(2, 'pmap'), (2, 'mesh'), (2, 'fsdp'), (4, 'fsdp')]
+  'count, kind',
+  [
+    pytest.param(2, 'pmap', marks=pytest.mark.long),
+    pytest.param(2, 'mesh', marks=pytest.mark.long),
+    (2, 'fsdp'),
+    pytest.param(4, 'fsdp', marks=pytest.mark.long),
+  ],
 )
 def test_many_processes_end_as_one(tmp_path, alone, count, kind):
   for code, _, said in many.finish(start(count, tmp_path, kind)):
@@ -73,6 +79,7 @@ def test_many_processes_end_as_one(tmp_path, alone, count, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_other_processes_go_on_where_some_stopped(tmp_path, alone):
   """From one process to two, and from two to one."""
   shutil.copytree(alone, tmp_path / 'run')
@@ -109,7 +116,11 @@ def wait_for_a_line(workdir, processes):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'victim, number',
-  [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)],
+  [
+    pytest.param(0, signal.SIGKILL, marks=pytest.mark.long),
+    (1, signal.SIGKILL),
+    pytest.param(1, signal.SIGSTOP, marks=pytest.mark.long),
+  ],
 )
 def test_a_process_that_dies_ends_the_others(tmp_path, victim, number):
   processes = start(3, tmp_path, 'pmap', devices=1, steps=100_000)
@@ -129,6 +140,7 @@ def test_a_process_that_dies_ends_the_others(tmp_path, victim, number):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_mistake_of_one_ends_all(tmp_path):
   processes = start(2, tmp_path, 'pmap', steps=100_000, gives_up=1)
   (code, _, said), (mistaken, _, why) = many.finish(processes)
@@ -138,6 +150,7 @@ def test_a_mistake_of_one_ends_all(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_processes_that_do_not_come_are_waited_for_in_vain(tmp_path):
   script = tmp_path / 'join.py'
   script.write_text(

@@ -247,7 +247,9 @@ def test_evaluations_need_no_checkpoint_when_none_is_best():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['jit', 'pmap'])
+@pytest.mark.parametrize(
+  'kind', ['jit', pytest.param('pmap', marks=pytest.mark.long)]
+)
 def test_sigkill_at_random_steps(tmp_path, kind):
   """The same command, killed over and over, ends in the same bits."""
   script = pathlib.Path(toy_task.__file__)
@@ -289,7 +291,8 @@ def lines_seen(path):
 
 def final(workdir, kind):
   """The finished run's state: running it again trains nothing."""
-  return toy_task.run(workdir, toy_task.Data(), steps=60, parallel=kind)
+  toy = toy_task.COMMANDED
+  return toy_task.run(workdir, toy=toy, steps=60, parallel=kind)
 
 
 def test_a_run_begins_with_what_it_is_given_and_says_how_good_that_is(tmp_path):

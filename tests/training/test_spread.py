@@ -97,7 +97,13 @@ def _one():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  'how', [('mesh',), ('fsdp',), ('fsdp', 2)], ids=('mesh', 'fsdp', 'model')
+  'how',
+  [
+    pytest.param(('mesh',), marks=pytest.mark.long),
+    pytest.param(('fsdp',), marks=pytest.mark.long),
+    ('fsdp', 2),
+  ],
+  ids=('mesh', 'fsdp', 'model'),
 )
 def test_eight_devices_take_the_steps_of_one(one, how):
   params, figures, _ = one

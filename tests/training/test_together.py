@@ -182,6 +182,7 @@ def test_a_folder_that_cannot_be_read_is_one_member_s_failure(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_members_are_shared_out_to_the_devices(tmp_path):
   spread = set()
 

@@ -235,6 +235,8 @@ class Dying(Data):
     return super().__next__()
 
 
+# What the command trains.
+COMMANDED = Toy(coupled=True, remembers=True)
 # How the command splits the state, by kind.
 SPLIT = {'fsdp': dict(model_axis=2, sharding=RULES)}
 
@@ -269,7 +271,7 @@ def main(
       delay=0.01,
       part=(jax.process_index(), jax.process_count()),
     ),
-    toy=Toy(coupled=True, remembers=True),
+    toy=COMMANDED,
     steps=int(steps),
     parallel=kind,
     **SPLIT.get(kind, {}),
