@@ -173,8 +173,8 @@ def test_a_limit_is_spread_over_the_split(tmp_path):
   settings = _write(tmp_path / 'data', '.tsv')
   limited = _settings(path=settings.path, limit=3)
   texts = sources.read(limited, 'train', tmp_path / 'cache')
-  assert texts.texts == [f'train text {row}' for row in (0, 2, 4)]
-  assert texts.labels == ['label0', 'label2', 'label4']
+  assert texts.texts == [f'train text {row}' for row in (0, 3, 6)]
+  assert texts.labels == ['label0', 'label3', 'label6']
   cache = tmp_path / 'cache'
   assert sources.fingerprint(limited, cache) != sources.fingerprint(
     settings, cache
