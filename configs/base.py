@@ -62,6 +62,7 @@ def get_config(arg: str = '') -> Config:
   c.model = Config()
   c.model.latent_size = 32  # Z
   # 'xla', 'cudnn' (fused: GPU, bfloat16, heads of width 8 n), or what is there.
+  # With a memory_score, memory in some layers or a prefix it is always XLA's.
   c.model.attention = 'auto'
   # One program for all layers: compiles as fast for 48 as for 2, and runs a
   # little slower.

@@ -134,6 +134,11 @@ def _of_conditions(model: trained.Model, rules: sampling.Rules) -> None:
 
 def _complete(model: trained.Model, rules: sampling.Rules) -> None:
   """So many texts for each condition."""
+  if model.config.semi_supervised.labels:
+    raise errors.UserError(
+      f'{model.workdir} is a classifier, which writes nothing for what it is '
+      'given: lvdecode.load(DIR).judge(texts, aspects) asks it'
+    )
   if not model.task.model.settings.conditional:
     raise errors.UserError(
       f'{model.workdir} is a model of texts alone, which are given nothing: '

@@ -68,7 +68,8 @@ class Posterior(nn.Module):
   """q(z | y) = N(mean, diag exp(logvar)) from pooled states.
 
   pooling: 'attention' (one learned query a head over the real positions),
-  'mean' (over the real positions) or 'first' (the state of BOS).
+  'mean' (over the real positions) or 'first' (the state of BOS, or of a
+  condition's first token).
 
   With a group the means are normalised by it, and what the leaves `running_*`
   become is sown in the collection 'running'; without, by these leaves.

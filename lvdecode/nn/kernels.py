@@ -85,7 +85,8 @@ def attend(
     choice: of ATTENTION; 'auto' takes cuDNN wherever it can be taken.
 
   Raises:
-    UserError: 'cudnn' is asked for where it cannot be had.
+    UserError: 'cudnn' is asked for on a machine, or for a type or a width, that
+      it is not for.
   """
   if choice != 'xla' and bias is None and isinstance(mask, PATTERNS):
     obstacle = fused_obstacle(

@@ -107,6 +107,7 @@ def test_sentences_as_a_whole_have_labels_too(trained):
     ('evaluate', '--sections=use', '--sections=classification'),
     ('evaluate', '--report', 'leave it out'),
     ('sample', '--mode=prior', 'Model.judge'),
+    ('sample', '--mode=complete', 'judge(texts, aspects)'),
     ('export', '--to=nowhere', 'copy its folder'),
   ],
 )
