@@ -13,7 +13,6 @@ from lvdecode.latent import gaussian
 from lvdecode.latent import vae
 from lvdecode.nn import attention
 from lvdecode.nn import gpt
-from lvdecode.nn import vocabulary
 from lvdecode.text import pipeline
 
 ENCODERS = ('own', 'shared_embeddings')
@@ -119,10 +118,7 @@ class LabelledVAE(vae.VAE):
   ) -> Float[Array, 'B T']:
     """-log p(targets_t | tokens_<=t, a, y, z) in nats."""
     injected = self.inform(z, aspect, given, label)
-    hidden = self.decoder(tokens, injected, deterministic)
-    return vocabulary.token_nll(
-      self.decoder.head(injected), hidden, targets, max_bytes
-    )
+    return self._nll(injected, tokens, targets, max_bytes, deterministic)
 
   def __call__(
     self,

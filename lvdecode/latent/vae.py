@@ -270,6 +270,12 @@ class VAE(nn.Module):
   ) -> Float[Array, 'B T']:
     """-log p(targets_t | tokens_<=t, z, x) in nats; `points` as of `tell`."""
     injected = self.tell(z, given, points)
+    return self._nll(injected, tokens, targets, max_bytes, deterministic)
+
+  def _nll(
+    self, injected, tokens, targets, max_bytes, deterministic
+  ) -> Float[Array, 'B T']:
+    """-log p(targets_t | tokens_<=t) of a decoder that is told so much."""
     hidden = self.decoder(tokens, injected, deterministic)
     return vocabulary.token_nll(
       self.decoder.head(injected), hidden, targets, max_bytes

@@ -113,19 +113,8 @@ class BERT(nn.Module):
   ) -> Float[Array, 'B T D']:
     """All blocks, from embeddings, under any mask."""
     h = self.drop(h, deterministic=deterministic)
-    if self.execution.plain or self.is_initializing():
-      for block in self.h:
-        h = block(h, mask, deterministic=deterministic)
-      return h
-    params = self.variables['params']
-    return layers_lib.run(
-      self.h[0].clone(parent=None),
-      [params[f'h_{index}'] for index in range(self.layers)],
-      h,
-      mask,
-      (None, None),
-      None if deterministic else self.make_rng('dropout'),
-      self.execution,
+    return layers_lib.through(
+      self, self.h, h, mask, (None, None), deterministic, self.execution
     )
 
   def pool(self, states: Float[Array, 'B T D']) -> Float[Array, 'B D']:

@@ -173,25 +173,8 @@ class GPT(nn.Module):
   ) -> Float[Array, 'B T D']:
     """All blocks and `ln_f`, from embeddings, under any mask."""
     h = self.drop(h, deterministic=deterministic)
-    # What is sown, or made, has its place in a module of each layer.
-    modules = self.is_initializing() or self.is_mutable_collection(
-      'intermediates'
-    )
-    if self.execution.plain or modules:
-      for index, block in enumerate(self.h):
-        layer = None if memory is None else memory.layer(index)
-        told = None if context is None else context.layer(index)
-        h = block(h, mask, layer, deterministic, told)
-      return self.ln_f(h)
-    params = self.variables['params']
-    h = layers_lib.run(
-      self.h[0].clone(parent=None),
-      [params[f'h_{index}'] for index in range(self.layers)],
-      h,
-      mask,
-      (memory, context),
-      None if deterministic else self.make_rng('dropout'),
-      self.execution,
+    h = layers_lib.through(
+      self, self.h, h, mask, (memory, context), deterministic, self.execution
     )
     return self.ln_f(h)
 

@@ -46,6 +46,47 @@ class Execution(NamedTuple):
 PLAIN = Execution('auto', False, 'none')
 
 
+def through(
+  stack: nn.Module,
+  blocks: Sequence[nn.Module],
+  h: Float[Array, 'B T D'],
+  mask: kernels.Mask,
+  told: Any,
+  deterministic: bool,
+  execution: Execution,
+) -> Float[Array, 'B T D']:
+  """h through the blocks `h_0`, `h_1`, … of a stack, called as its settings say.
+
+  Args:
+    stack: the module whose blocks they are, bound.
+    blocks: of it.
+    h: what the first is given.
+    mask: of all.
+    told: memory and context, with the layers as first axis, or None.
+    deterministic: whether there is no dropout.
+    execution: how.
+  """
+  # What is sown, or made, has its place in a module of each layer.
+  modules = stack.is_initializing() or stack.is_mutable_collection(
+    'intermediates'
+  )
+  if execution.plain or modules:
+    for index, block in enumerate(blocks):
+      memory, context = _at(index, told)
+      h = block(h, mask, memory, deterministic, context)
+    return h
+  params = stack.variables['params']
+  return run(
+    blocks[0].clone(parent=None),
+    [params[f'h_{index}'] for index in range(len(blocks))],
+    h,
+    mask,
+    told,
+    None if deterministic else stack.make_rng('dropout'),
+    execution,
+  )
+
+
 def run(
   block: nn.Module,
   params: Sequence[Any],
