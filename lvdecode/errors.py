@@ -27,6 +27,12 @@ def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
     raise UserError(f'{key} = {value!r}: {did_you_mean(value, known)}')
 
 
+def distinct(key: str, values: tuple, what: str) -> None:
+  """Refuses a list that names one of `what` more than once."""
+  if len(set(values)) < len(values):
+    raise UserError(f'{key} = {values} names a {what} twice: name each once')
+
+
 def at_least(key: str, value: Any, least: int | float) -> None:
   """Refuses a number that is too small (or not a number, or infinite).
 

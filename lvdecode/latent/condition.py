@@ -42,11 +42,7 @@ class ConditionSettings:
   def __post_init__(self):
     for route in self.routes:
       errors.one_of('model.condition.routes', route, ROUTES)
-    if len(set(self.routes)) < len(self.routes):
-      raise errors.UserError(
-        f'model.condition.routes = {self.routes} names a route twice: name each '
-        'once'
-      )
+    errors.distinct('model.condition.routes', self.routes, 'route')
     errors.at_least('model.condition.segments', self.segments, 0)
     errors.one_of('model.condition.init', self.init, INITS)
 

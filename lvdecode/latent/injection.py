@@ -48,18 +48,13 @@ class InjectionSettings:
   def __post_init__(self):
     for point in self.points:
       errors.one_of('model.injection.points', point, POINTS)
-    if len(set(self.points)) < len(self.points):
-      raise errors.UserError(
-        f'model.injection.points = {self.points} names a point twice: name each once'
-      )
+    errors.distinct('model.injection.points', self.points, 'point')
     errors.one_of('model.injection.init', self.init, INITS)
     errors.at_least('model.injection.memory_slots', self.memory_slots, 1)
     errors.at_least('model.injection.softmax_rank', self.softmax_rank, 0)
-    if len(set(self.memory_layers)) < len(self.memory_layers):
-      raise errors.UserError(
-        f'model.injection.memory_layers = {self.memory_layers} names a layer twice: '
-        'name each once'
-      )
+    errors.distinct(
+      'model.injection.memory_layers', self.memory_layers, 'layer'
+    )
 
 
 class Injection(nn.Module):
