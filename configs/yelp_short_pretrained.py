@@ -55,3 +55,10 @@ def minilm(c: base.Config) -> None:
 def sweep(add, arg: str = '') -> None:
   for point in ('input', 'memory', 'softmax'):
     add({'model.injection.points': (point,)})
+  alone = {'model.injection.points': ()}  # the decoder by itself, no z
+  if arg != 'scratch':  # nothing in it is new: one stage
+    alone |= {
+      'optimizer.stages': (),
+      'optimizer.multipliers': (('.*', 0.3),),
+    }
+  add(alone)
