@@ -31,9 +31,6 @@ from lvdecode.report import page
 from lvdecode.text import sources
 from lvdecode.training import workdir as workdir_lib
 
-# The headline report is composed of these, and written where they all are.
-_HEADLINE = ('likelihood', 'information', 'use')
-
 _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test.')
 _SAMPLES = flags.DEFINE_integer(
   'samples', 100, 'K of the importance-weighted bound.'
@@ -41,7 +38,7 @@ _SAMPLES = flags.DEFINE_integer(
 _BATCH = flags.DEFINE_integer('batch_size', 128, 'Texts a batch.')
 _SECTIONS = flags.DEFINE_list(
   'sections',
-  list(_HEADLINE),
+  list(measures.HEADLINE),
   'What is measured: likelihood, information, use, text, completion, '
   'classification, codes, probing, attributes, disentanglement; or '
   "'all' that apply.",
@@ -116,8 +113,10 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
   found |= new
   title = f'{workdir.name}, step {model.step:,}, {_SPLIT.value} split'
   written = {name: dataclasses.asdict(new[name]) for name in new}
-  if set(_HEADLINE) <= set(found):
-    report = figures.compose(split, *(found[name] for name in _HEADLINE))
+  if set(measures.HEADLINE) <= set(found):
+    report = figures.compose(
+      split, *(found[name] for name in measures.HEADLINE)
+    )
     written = {'figures': report.to_dict()} | written
     found['figures'] = report
   samples = found['likelihood'].samples if 'likelihood' in found else None
@@ -176,7 +175,7 @@ def _names() -> list[str]:
     return _SECTIONS.value
   if not flags.FLAGS['sections'].present:
     return ['all']
-  return list(dict.fromkeys([*_HEADLINE, *_SECTIONS.value]))
+  return list(dict.fromkeys([*measures.HEADLINE, *_SECTIONS.value]))
 
 
 def _run(evaluated: Evaluated) -> exhibit.Run:

@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     split: that is evaluated.
     samples: K of the importance-weighted bound.
     texts: of the split; 0 for all.
+    sections: of the evaluation; () for those it has by default.
   """
 
   folder: pathlib.Path
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
   split: str
   samples: int
   texts: int
+  sections: tuple[str, ...] = ()
 
   def training(
     self, chunk: Sequence[points_lib.Point], python: str
@@ -65,11 +67,17 @@ class Plan(NamedTuple):
       f'--split={self.split}',
       f'--samples={self.samples}',
     ]
-    return [*words, f'--texts={self.texts}'] if self.texts else words
+    if self.texts:
+      words.append(f'--texts={self.texts}')
+    if self.sections:
+      words.append(f'--sections={",".join(self.sections)}')
+    return words
 
   def row(self, point: points_lib.Point) -> table.Row:
     """What became of a point."""
-    return table.read(self.folder, point, self.split, self.samples, self.texts)
+    return table.read(
+      self.folder, point, self.split, self.samples, self.texts, self.sections
+    )
 
 
 class _Process:

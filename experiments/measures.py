@@ -69,6 +69,8 @@ class Section(NamedTuple):
   needs: tuple[str, ...] = ()
 
 
+# The headline report is composed of these, and written where they all are.
+HEADLINE = ('likelihood', 'information', 'use')
 # Texts that are decoded, or of which classifiers learn, where all of a split
 # would take long and change little.
 _DECODED = 1_000

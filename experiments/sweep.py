@@ -23,6 +23,7 @@ from rich import markdown as rich_markdown
 
 from experiments import command
 from experiments import jobs
+from experiments import measures
 from lvdecode import errors
 from lvdecode.report import comparisons
 from lvdecode.report import style
@@ -56,6 +57,9 @@ _SAMPLES = flags.DEFINE_integer(
 _TEXTS = flags.DEFINE_integer(
   'texts', 0, 'Texts of the split that are evaluated; 0 for all.'
 )
+_SECTIONS = flags.DEFINE_list(
+  'sections', [], 'What is measured beside likelihood, information and use.'
+)
 
 
 def main() -> None:
@@ -64,6 +68,8 @@ def main() -> None:
   errors.at_least('--samples', _SAMPLES.value, 1)
   errors.at_least('--texts', _TEXTS.value, 0)
   errors.one_of('--split', _SPLIT.value, ('train', 'validation', 'test'))
+  for name in _SECTIONS.value:
+    errors.one_of('--sections', name, tuple(measures.SECTIONS))
   config = command.config(_CONFIG.value)
   everything = points_lib.expand(config, _sweep())
   points = points_lib.select(everything, _ONLY.value)
@@ -82,6 +88,7 @@ def main() -> None:
     split=_SPLIT.value,
     samples=_SAMPLES.value,
     texts=_TEXTS.value,
+    sections=_sections(),
   )
   if _PRINT.value:
     for chunk in vectorize.chunks(points, _VECTORIZE.value):
@@ -111,6 +118,13 @@ def main() -> None:
     print(f'failed: {row.point.name}: {row.error}', file=sys.stderr)
   if code or failed:
     sys.exit(code or 1)
+
+
+def _sections() -> tuple[str, ...]:
+  """Those that the table is made of, and those asked for; () for none asked."""
+  if not _SECTIONS.value:
+    return ()
+  return tuple(dict.fromkeys([*measures.HEADLINE, *_SECTIONS.value]))
 
 
 def _sweep():

@@ -1,6 +1,6 @@
 """What the points of a sweep came to: one row a run, one a group of seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import csv
 import dataclasses
 import io
@@ -25,10 +25,14 @@ FIGURES = (
   ('shuffled_gap', 'shuffled z'),
   ('mutual_information', 'MI'),
   ('active_units', 'active units'),
+  ('bleu_4', 'BLEU-4'),
+  ('distinct_1', 'distinct-1'),
+  ('distinct_2', 'distinct-2'),
   ('accuracy', 'accuracy'),
   ('macro_f1', 'macro-F1'),
 )
 _SHARES = ('accuracy', 'macro_f1')  # shown in per cent
+_CHOSEN = 'likely words'  # of the completions whose figures are shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,9 @@ class Row:
   Attributes:
     point: the run.
     status: 'done', 'failed' or 'open'.
-    figures: of its evaluation, nats per sequence, or of a classifier, shares
-      in per cent; empty unless done.
+    figures: of its evaluation, nats per sequence; of completions, BLEU-4 in
+      0..100 and distinct shares in per cent; or of a classifier, shares in per
+      cent. Empty unless done.
     error: why it failed, one line.
   """
 
@@ -72,15 +77,16 @@ def read(
   split: str,
   samples: int,
   texts: int,
+  sections: Collection[str] = (),
 ) -> Row:
   """The row of a point, from its folder.
 
   It is done when it was trained to its end and evaluated with this K, on
-  `texts` texts of the split (0: all of them).
+  `texts` texts of the split (0: all of them), these sections at least.
   """
   home = folder / point.name
   path = home / 'evaluation' / f'{split}.json'
-  figures = _figures(path, samples, texts)
+  figures = _figures(path, samples, texts, sections)
   if figures and trained(folder, point):
     return Row(point=point, status='done', figures=figures, error='')
   error = home / ERROR
@@ -182,6 +188,11 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
     units = (
       'per cent of the texts with a label; macro-F1 counts each label once'
     )
+  if any(name == 'bleu_4' for name, _ in shown):
+    units += (
+      '; BLEU-4 (0..100) and distinct-1 and -2 (per cent of the words, of the '
+      f'pairs of words) of a text of {_CHOSEN} a condition'
+    )
   lines = [
     f'{done} of {len(rows)} runs. {split} split, '
     f'{" or ".join(map(str, texts)) or "no"} texts; {units}; mean ± standard '
@@ -201,7 +212,9 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _figures(path: pathlib.Path, samples: int, texts: int) -> dict[str, float]:
+def _figures(
+  path: pathlib.Path, samples: int, texts: int, sections: Collection[str]
+) -> dict[str, float]:
   """Of an evaluation with these numbers; empty if there is none."""
   try:
     written = json.loads(path.read_text())
@@ -213,6 +226,8 @@ def _figures(path: pathlib.Path, samples: int, texts: int) -> dict[str, float]:
     ) from error
   found = written.get('figures')
   if written['provenance'].get('asked_texts') != texts:
+    return {}
+  if not written.keys() >= set(sections):
     return {}
   if found is None:  # a classifier's, or only other sections were measured
     return _shares(written.get('classification'))
@@ -227,7 +242,16 @@ def _figures(path: pathlib.Path, samples: int, texts: int) -> dict[str, float]:
   if 'shuffled_nll' in figures:
     gap = figures['shuffled_nll'] - figures['reconstruction_nll']
     figures['shuffled_gap'] = gap
-  return figures
+  return figures | _judged(written.get('completion'))
+
+
+def _judged(found: Mapping[str, Any] | None) -> dict[str, float]:
+  """Of what was written for the conditions."""
+  if found is None:
+    return {}
+  texts = found['written'][_CHOSEN]
+  shares = {name: texts[name] for name in ('distinct_1', 'distinct_2')}
+  return {'bleu_4': texts['bleu'][3]} | shares
 
 
 def _shares(found: Mapping[str, Any] | None) -> dict[str, float]:

@@ -180,3 +180,49 @@ def test_a_point_that_was_not_trained_to_its_end_is_open(tmp_path):
   assert not table.trained(tmp_path, point)
   row = table.read(tmp_path, point, 'test', 5, swept.TEXTS)
   assert row.status == 'open'
+
+
+_COMPLETION = {
+  'texts': 9,
+  'written': {
+    'likely words': {
+      'bleu': [20.0, 9.0, 5.0, 4.25],
+      'distinct_1': 3.5,
+      'distinct_2': 23.5,
+      'words': 90,
+    },
+    'drawn words': {
+      'bleu': [1.0, 1.0, 1.0, 1.0],
+      'distinct_1': 50.0,
+      'distinct_2': 60.0,
+      'words': 90,
+    },
+  },
+}
+
+
+def test_completions_are_columns(tmp_path):
+  found = swept.all_points(seeds=1)
+  for point in found:
+    swept.evaluated(tmp_path, point)
+    path = tmp_path / point.name / 'evaluation' / 'test.json'
+    written = json.loads(path.read_text()) | {'completion': _COMPLETION}
+    path.write_text(json.dumps(written))
+  row = table.read(tmp_path, found[0], 'test', 5, swept.TEXTS)
+  assert row.figures['bleu_4'] == 4.25 and row.figures['kl'] == 0.0
+  text = table.to_markdown(swept.rows(tmp_path, found), 'test', 5)
+  assert '| BLEU-4 | distinct-1 | distinct-2 |' in text
+  assert '| 4.25 | 3.50 | 23.50 |' in text
+  assert 'a text of likely words a condition' in text
+
+
+def test_a_point_without_an_asked_section_is_open(tmp_path):
+  point = swept.all_points()[0]
+  swept.evaluated(tmp_path, point)
+
+  def status(*sections):
+    found = table.read(tmp_path, point, 'test', 5, swept.TEXTS, sections)
+    return found.status
+
+  assert status() == status('figures') == 'done'
+  assert status('figures', 'completion') == 'open'
