@@ -126,10 +126,10 @@ def _of_conditions(model: trained.Model, rules: sampling.Rules) -> None:
     written = model.reconstruct(data.texts, rules, seed, given=data.given)
   for parts, text, ours in zip(data.given, data.texts, written, strict=True):
     if _MODE.value == 'prior':
-      _show({'given': _readable(parts), 'sample': ours})
+      _show({'given': conditions.readable(parts), 'sample': ours})
     else:
       copy = {'text': text, 'reconstruction': ours}
-      _show({'given': _readable(parts)} | copy)
+      _show({'given': conditions.readable(parts)} | copy)
 
 
 def _complete(model: trained.Model, rules: sampling.Rules) -> None:
@@ -156,7 +156,7 @@ def _complete(model: trained.Model, rules: sampling.Rules) -> None:
   )
   for parts, texts in zip(given, completions, strict=True):
     shown = 'story' if fill else 'given'
-    _show({shown: _readable(parts)})
+    _show({shown: conditions.readable(parts)})
     for text in texts:
       _show({'sentence' if fill else 'completion': text})
 
@@ -179,14 +179,10 @@ def _given(model: trained.Model) -> list[conditions.Parts]:
   for parts in found:
     if conditions.all_unknown(parts, model.tokenizer):
       raise errors.UserError(
-        f'no token of the condition {_readable(parts)!r} is in the vocabulary: '
+        f'no token of the condition {conditions.readable(parts)!r} is in the vocabulary: '
         'use words of the training data'
       )
   return found
-
-
-def _readable(parts: conditions.Parts) -> str:
-  return ' '.join(conditions.label_of(part) or part for part in parts)
 
 
 def _test_split(model: trained.Model, count: int) -> sources.Texts:

@@ -115,6 +115,7 @@ def an_exhibit(texts=('one two', 'two three', 'four', 'five six')):
     copies=[exhibit.compare(text, f'{text} more') for text in texts],
     ways=[[texts[0], 'between', texts[1]]],
     samples=[f'{text} sample' for text in texts],
+    completions=[],
   )
 
 

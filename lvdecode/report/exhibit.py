@@ -10,12 +10,14 @@ import numpy as np
 from lvdecode import trained
 from lvdecode.report import curves
 from lvdecode.report import maps
+from lvdecode.text import conditions
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
 
 # Enough to see a shape, few enough to draw and to project in seconds.
 MAP_TEXTS = 1000
 _COPIES, _WAYS, _STEPS, _SAMPLES = 24, 4, 7, 16
+_GIVEN, _EACH = 12, 3  # conditions, and completions of each
 
 
 class Span(NamedTuple):
@@ -32,6 +34,14 @@ class Copy(NamedTuple):
   copy: list[Span]
 
 
+class Completed(NamedTuple):
+  """What is given, the text of the data, and some that the model wrote."""
+
+  given: str
+  text: str
+  written: list[str]
+
+
 class Exhibit(NamedTuple):
   """What a page shows of a model beside its figures.
 
@@ -42,7 +52,8 @@ class Exhibit(NamedTuple):
     copies: reconstructions, greedy.
     ways: from a text to another, both ends as they were written; none where
       texts have conditions.
-    samples: each of its own z ~ p(z), and of the condition of a text.
+    samples: each of its own z ~ p(z); none where texts have conditions.
+    completions: for the conditions of texts, each of its own z ~ p(z | x).
   """
 
   texts: list[str]
@@ -51,6 +62,7 @@ class Exhibit(NamedTuple):
   copies: list[Copy]
   ways: list[list[str]]
   samples: list[str]
+  completions: list[Completed]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,13 +94,10 @@ def make(model: trained.Model, data: sources.Texts, seed: int) -> Exhibit:
   """Everything of an Exhibit, from texts the model was not trained on."""
   data = known(data, model.tokenizer, MAP_TEXTS, seed)
   given = data.given if model.task.model.settings.conditional else None
-  if given:
-    written = model.complete(given[:_SAMPLES], 1, seed=seed)
-    samples = [each[0] for each in written]
-  else:
-    samples = model.sample(_SAMPLES, seed=seed)
+  samples = [] if given else model.sample(_SAMPLES, seed=seed)
+  completions = _completions(model, data, seed) if given else []
   if not model.latent_size or not data.texts:
-    return Exhibit(data.texts, {}, [], [], [], samples)
+    return Exhibit(data.texts, {}, [], [], [], samples, completions)
   originals = data.texts[:_COPIES]
   told = None if given is None else given[:_COPIES]
   copies = model.reconstruct(originals, given=told)
@@ -106,7 +115,22 @@ def make(model: trained.Model, data: sources.Texts, seed: int) -> Exhibit:
       for start, end in zip(ends[::2], ends[1::2], strict=False)
     ],
     samples=samples,
+    completions=completions,
   )
+
+
+def _completions(
+  model: trained.Model, data: sources.Texts, seed: int
+) -> list[Completed]:
+  assert data.given is not None
+  given = data.given[:_GIVEN]
+  written = model.complete(given, _EACH, seed=seed)
+  return [
+    Completed(conditions.readable(parts), text, each)
+    for parts, text, each in zip(
+      given, data.texts[:_GIVEN], written, strict=True
+    )
+  ]
 
 
 def known(

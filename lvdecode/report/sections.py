@@ -7,7 +7,9 @@ import numpy as np
 from rich import table as rich_table
 
 from lvdecode.evaluation import attributes
+from lvdecode.evaluation import classification
 from lvdecode.evaluation import codes
+from lvdecode.evaluation import completion
 from lvdecode.evaluation import disentanglement
 from lvdecode.evaluation import information
 from lvdecode.evaluation import likelihood
@@ -52,6 +54,7 @@ def make(runs: Sequence[exhibit.Run]) -> list[Section]:
       ('reconstructions', 'Reconstructions', _COPIES_NOTE, _copies),
       ('interpolations', 'Interpolations', _WAYS_NOTE, _ways),
       ('samples', 'Samples', _SAMPLES_NOTE, _samples),
+      ('completions', 'Completions', _COMPLETIONS_NOTE, _completions),
       ('curves', 'Learning curves', _CURVES_NOTE, _curves),
       ('provenance', 'Provenance', _PROVENANCE_NOTE, _provenance),
       ('settings', 'Settings', _SETTINGS_NOTE, _settings),
@@ -86,6 +89,10 @@ _WAYS_NOTE = (
   'stand at both ends as they were written.'
 )
 _SAMPLES_NOTE = 'Each from its own z, drawn from the prior.'
+_COMPLETIONS_NOTE = (
+  'Written for what is given, words and z drawn: each z from the prior of what '
+  'is given, or from N(0, I) where the prior is the same for all.'
+)
 _CURVES_NOTE = (
   'Training is measured with dropout, validation without. The loss weighs the '
   'KL with beta.'
@@ -102,6 +109,18 @@ _PRINTED = (
     'Real texts of the split stand beside those of the model: they say what '
     'can be expected.',
     quality.to_table,
+  ),
+  (
+    'completion',
+    'Quality of the completions',
+    'A text written for each condition, beside the text that the data have.',
+    completion.to_table,
+  ),
+  (
+    'classification',
+    'Classification',
+    'The label that is given with a text, found from the text.',
+    classification.to_table,
   ),
   (
     'codes',
@@ -244,6 +263,13 @@ def _ways(run: exhibit.Run) -> list[blocks_lib.Block]:
 def _samples(run: exhibit.Run) -> list[blocks_lib.Block]:
   samples = run.exhibit.samples
   return [blocks_lib.Block('samples', samples)] if samples else []
+
+
+def _completions(run: exhibit.Run) -> list[blocks_lib.Block]:
+  completions = run.exhibit.completions
+  if not completions:
+    return []
+  return [blocks_lib.Block('completions', completions)]
 
 
 def _curves(run: exhibit.Run) -> list[blocks_lib.Block]:

@@ -36,6 +36,11 @@ def label_of(part: str) -> str | None:
   return found and found[1]
 
 
+def readable(parts: Parts) -> str:
+  """A condition as it is shown: a label by its name."""
+  return ' '.join(label_of(part) or part for part in parts)
+
+
 def story(sentences: Sequence[str], kind: str) -> Iterator[tuple[Parts, str]]:
   """(condition, text) of each example that a story makes.
 

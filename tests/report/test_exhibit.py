@@ -1,7 +1,10 @@
 """What is shown beside the figures is taken from the texts as they are."""
 
+from unittest import mock
+
 import pytest
 
+from lvdecode import trained
 from lvdecode.report import exhibit
 from lvdecode.text import sources
 from lvdecode.text import tokenizers
@@ -24,6 +27,34 @@ def marked(spans):
   return ' '.join(
     span.text if span.kept else f'[{span.text}]' for span in spans
   )
+
+
+def writer(*, conditional):
+  """A model that writes what it is given, and the seed."""
+  model = mock.create_autospec(trained.Model, instance=True)
+  model.latent_size = 0
+  model.task = mock.Mock()
+  model.task.model.settings.conditional = conditional
+  model.tokenizer = tokenizer()
+  model.sample.side_effect = lambda n, seed: [f'sample {seed}'] * n
+  model.complete.side_effect = lambda given, n, seed: [
+    [f'{parts[-1]} {seed}'] * n for parts in given
+  ]
+  return model
+
+
+def test_completions_keep_to_what_was_given():
+  data = sources.Texts(
+    ['a', 'b', 'c'], None, {}, [('<label:good>', 'x'), ('y', 'w'), ('z',)]
+  )
+  found = exhibit.make(writer(conditional=True), data, seed=7)
+  assert not found.samples
+  given = {'a': 'good x', 'b': 'y w', 'c': 'z'}
+  assert {row.text: row.given for row in found.completions} == given
+  for row in found.completions:
+    assert row.written == [f'{given[row.text].split()[-1]} 7'] * 3
+  found = exhibit.make(writer(conditional=False), data, seed=7)
+  assert set(found.samples) == {'sample 7'} and not found.completions
 
 
 @pytest.mark.parametrize(

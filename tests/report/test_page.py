@@ -14,7 +14,9 @@ import made_up
 import pytest
 
 from lvdecode import errors
+from lvdecode.evaluation import classification
 from lvdecode.evaluation import collapse
+from lvdecode.report import exhibit
 from lvdecode.report import page
 
 _BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
@@ -108,6 +110,37 @@ def test_every_section_is_there_and_linked():
   assert links == [f'#{name}' for name in sections]
   assert {'figures', 'likelihood', 'information', 'use', 'map'} < set(sections)
   assert {'samples', 'reconstructions', 'curves', 'settings'} < set(sections)
+
+
+def test_completions_stand_beside_what_is_given():
+  rows = [exhibit.Completed('Tom ran <b>', 'He fell.', ['He sat.', 'He won.'])]
+  shown = made_up.an_exhibit()._replace(samples=[], completions=rows)
+  reader = read(made_up.a_run(exhibit=shown))
+  assert 'samples' not in reader.all('id')
+  assert 'given text written Tom ran <b> He fell. He sat. He won.' in (
+    reader.text
+  )
+
+
+def test_the_classifier_has_a_table():
+  label = classification.Label(
+    name='good', texts=4, precision=0.5, recall=0.75, f1=0.6
+  )
+  found = classification.Classification(
+    texts=4,
+    samples=10,
+    accuracy=0.625,
+    error=0.125,
+    macro_f1=0.6,
+    nats=0.5,
+    majority=0.5,
+    labels=(label,),
+  )
+  run = made_up.a_run()
+  text = read(
+    made_up.a_run(evaluation=run.evaluation | {'classification': found})
+  ).text
+  assert '62.5' in text and 'Classification' in text
 
 
 def test_what_was_not_measured_is_left_out():
