@@ -98,7 +98,7 @@ def summed_nll(
   factor. So they are computed while a chunk's logits exist, in the forward
   pass: three products with the embedding as without chunks, not four, and
   nothing of the size of logits is kept. In float16 and bfloat16 the gradient of
-  the logits is rounded to the states' type before its products.
+  the logits is rounded to the states' type before its products and sums.
   """
   arrays = head._replace(words=None)
   weights = lax.stop_gradient(weights)
@@ -163,11 +163,13 @@ def _chunk(head, hidden, targets, weights):
   nll = lse - _chosen(scores, targets)
   hit = jnp.arange(scores.shape[-1])[None, None, :] == targets[..., None]
   grad = (jnp.exp(scores - lse[..., None]) - hit) * weights[..., None]
-  rows = grad.astype(bent.dtype).reshape(-1, grad.shape[-1])
+  # The sums below read what the products read; XLA would compute it for each.
+  grad = lax.optimization_barrier(grad.astype(bent.dtype))
+  rows = grad.reshape(-1, grad.shape[-1])
   bent_grad = rows @ head.embedding.astype(bent.dtype)
   fusion, hidden_grad = unbend(bent_grad.reshape(bent.shape))
   if fusion is not None:
-    bias = jnp.sum(grad, axis=(0, 1)).astype(head.fusion.bias.dtype)
+    bias = jnp.sum(grad, axis=(0, 1), dtype=head.fusion.bias.dtype)
     fusion = fusion._replace(bias=bias)
   embedding = lax.dot_general(
     rows,
@@ -177,7 +179,7 @@ def _chunk(head, hidden, targets, weights):
   )
   shift = None
   if head.shift is not None:
-    shift = jnp.sum(grad, axis=1).astype(head.shift.dtype)
+    shift = jnp.sum(grad, axis=1, dtype=head.shift.dtype)
   return nll, Head(embedding, fusion, shift), hidden_grad
 
 
@@ -235,8 +237,9 @@ class _Chunks(NamedTuple):
     """Parts whose float32 logits take at most `max_bytes`."""
     batch, length = targets.shape
     positions = max_bytes // (4 * batch * head.embedding.shape[0])
-    positions = min(max(1, positions), length)
-    return cls(-(-length // positions), positions, length)
+    parts = -(-length // min(max(1, positions), length))
+    # As equal as can be: what fills up the last is computed like the rest.
+    return cls(parts, -(-length // parts), length)
 
   def split(self, x):
     """[B, T, ...] -> [parts, B, positions, ...]."""

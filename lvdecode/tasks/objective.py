@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+
 from lvdecode import errors
 from lvdecode.latent import bounds
 from lvdecode.latent import mmd
@@ -32,7 +34,8 @@ class ObjectiveSettings:
     word_dropout: share of the decoder's input tokens that are hidden from it
       (Bowman et al. 2016); BOS never is.
     logits_mib: the vocabulary loss goes in chunks where float32 logits of a
-      device's batch would exceed this many MiB.
+      device's batch would exceed this many MiB; 0: 32 on a CPU, where a chunk
+      that stays in the cache is faster, 512 elsewhere.
   """
 
   beta: schedules.ScheduleSettings
@@ -59,7 +62,7 @@ class ObjectiveSettings:
     errors.at_least('objective.bag_of_words', self.bag_of_words, 0.0)
     errors.between('objective.latent_dropout', self.latent_dropout, 0.0, 1.0)
     errors.between('objective.word_dropout', self.word_dropout, 0.0, 1.0)
-    errors.at_least('objective.logits_mib', self.logits_mib, 1)
+    errors.at_least('objective.logits_mib', self.logits_mib, 0)
     errors.one_of('objective.estimator', self.estimator, bounds.ESTIMATORS)
     errors.at_least('objective.samples', self.samples, 1)
     plain = (
@@ -96,4 +99,5 @@ class ObjectiveSettings:
 
   @property
   def logits_bytes(self) -> int:
-    return self.logits_mib * 2**20
+    here = 32 if jax.default_backend() == 'cpu' else 512
+    return (self.logits_mib or here) * 2**20

@@ -198,6 +198,21 @@ def test_a_head_without_holes_is_a_tied_embedding(dtype):
   np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  ('length', 'fits', 'positions'),
+  [(64, 52, 32), (64, 64, 64), (64, 21, 16), (10, 4, 4), (7, 2, 2), (3, 9, 3)],
+)
+def test_chunks_are_as_equal_as_can_be(length, fits, positions):
+  # 64 positions as 52 and 12 would be computed as 104.
+  def nll(hidden):
+    head = vocabulary.Head(jnp.ones((999, D)), None, None)
+    targets = jnp.zeros(hidden.shape[:2], int)
+    return vocabulary.token_nll(head, hidden, targets, 4 * B * 999 * fits)
+
+  program = jax.make_jaxpr(nll)(jnp.ones((B, length, D)))
+  assert max(sizes(program.jaxpr)) == B * positions * 999
+
+
 @pytest.mark.parametrize('max_bytes', [1, 2**20])
 def test_rows_that_are_no_token_change_neither_loss_nor_gradient(max_bytes):
   words, rows = 11, 16

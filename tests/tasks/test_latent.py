@@ -428,7 +428,7 @@ def test_visible_is_bos_and_targets_and_fillers_are_not_real():
     ({'estimator': 'iwae', 'beta': 0.5}, 'has no KL to weigh'),
     ({'estimator': 'dreg', 'free_bits': 'total'}, 'has no KL to weigh'),
     ({'estimator': 'dreg', 'rate': {'kind': 'pi'}}, 'has no KL to weigh'),
-    ({'logits_mib': 0}, 'objective.logits_mib = 0: it must be at least 1'),
+    ({'logits_mib': -1}, 'objective.logits_mib = -1: it must be at least 0'),
   ],
 )
 def test_objectives_that_cannot_be_are_refused(changes, message):
