@@ -182,7 +182,7 @@ def get_config(arg: str = '') -> Config:
   c.objective.bag_of_words = 0.0  # weight of -log p(words | z); 0: off
   c.objective.latent_dropout = 0.0  # of z's numbers, for what reads them
   c.objective.word_dropout = 0.0  # of the decoder's input (Bowman 2016)
-  # Larger logits are worked off in chunks; 0: 32 on a CPU, 512 elsewhere.
+  # Larger logits are worked off in chunks; 0: 32 on a CPU, 128 elsewhere.
   c.objective.logits_mib = 0
 
   # A classifier that learns from texts without labels, too: the objective of

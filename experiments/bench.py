@@ -25,7 +25,7 @@ from lvdecode.bench import startup
 from lvdecode.bench import suite
 from lvdecode.report import style
 
-_KINDS = ('train', 'sample', 'evaluate', 'startup', 'all')
+_KINDS = ('train', 'sample', 'evaluate', 'vocabulary', 'startup', 'all')
 _SIZES = {
   # layers of encoder and decoder, width, heads, V, T, B, texts, dtype
   'quick': (1, 2, 64, 2, 1_000, 16, 8, 4, 'float32'),
@@ -83,6 +83,7 @@ def _measured(kind: str, plan: suite.Plan) -> list[dict]:
     ('train', suite.train),
     ('sample', suite.sample),
     ('evaluate', suite.evaluate),
+    ('vocabulary', suite.vocabulary),
   ):
     if kind in (name, 'all'):
       sections.append(measure(plan))

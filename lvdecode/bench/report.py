@@ -26,11 +26,13 @@ def lines(report: Mapping[str, Any]) -> list[str]:
       out.append(f'  limit   {name}  {value / _GIGA:,.1f} G/s')
     out += [_row(row) for row in section['rows']]
     for ratio in section['ratios']:
-      target = ratio.get('target')
+      target, of = ratio.get('target'), ratio['of']
+      if of == 'speed':
+        of += f', median of {len(ratio["rounds"])} rounds'
+      least = '' if ratio['of'] == 'speed' else 'at most '
       out.append(
-        f'  ratio   {ratio["name"]}  {ratio["value"]:.2f} x the '
-        f'{ratio["of"]}, median of {len(ratio["rounds"])} rounds'
-        + ('' if target is None else f' (target {target:g})')
+        f'  ratio   {ratio["name"]}  {ratio["value"]:.2f} x the {of}'
+        + ('' if target is None else f' (target {least}{target:g})')
       )
     out += [f'  {note}' for note in section['notes']]
   return out
@@ -55,6 +57,7 @@ def chart(report: Mapping[str, Any]) -> mpl_figure.Figure:
     (f'{section["kind"]} {section["size"]}: {ratio["name"]}', ratio)
     for section in report['sections']
     for ratio in section['ratios']
+    if ratio['of'] == 'speed'
   ]
   scalings = [s for s in report['sections'] if s['kind'] == 'scaling']
   columns = 2 if scalings else 1

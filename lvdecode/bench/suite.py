@@ -9,6 +9,7 @@ import jax
 from lvdecode import settings as settings_lib
 from lvdecode.bench import decoding
 from lvdecode.bench import flops
+from lvdecode.bench import loss
 from lvdecode.bench import machine
 from lvdecode.bench import peer
 from lvdecode.bench import timing
@@ -181,6 +182,36 @@ def evaluate(plan: Plan) -> dict[str, Any]:
   for row in rows:
     row['value'] = int(row['name'].removeprefix('K = '))
   return _section(plan, 'evaluate', rows, best, [], [])
+
+
+def vocabulary(plan: Plan) -> dict[str, Any]:
+  """The loss over the vocabulary, by chunks and of all logits at once."""
+  settings = plan.settings
+  whole = loss.logits_bytes(settings, plan.vocab_size)
+  ways = {
+    'in chunks': settings.objective.logits_bytes,
+    'of all logits': whole,
+  }
+  found = {
+    name: loss.make(settings, plan.vocab_size, max_bytes)
+    for name, max_bytes in ways.items()
+  }
+  subjects = {name: way.subject for name, way in found.items()}
+  seconds, best = timing.alternately(subjects, {}, plan.rounds, plan.units)
+  data = settings.pipeline
+  tokens = data.batch_size * data.lengths[-1]
+  rows = _rows(subjects, seconds, 'loss and gradient', tokens, 'tokens')
+  share = found['in chunks'].temporary_bytes / whole
+  memory = {
+    'name': 'in chunks / the logits themselves',
+    'of': 'memory',
+    'value': share,
+    'rounds': [share],
+  }
+  if whole > 8 * ways['in chunks']:  # less has nothing to save
+    memory['target'] = 0.2
+  faster = timing.ratio(seconds, *ways)
+  return _section(plan, 'vocabulary', rows, best, [memory, faster], [])
 
 
 def scaling(plan: Plan, factors: Sequence[int]) -> list[dict[str, Any]]:

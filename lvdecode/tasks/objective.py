@@ -35,7 +35,7 @@ class ObjectiveSettings:
       (Bowman et al. 2016); BOS never is.
     logits_mib: the vocabulary loss goes in chunks where float32 logits of a
       device's batch would exceed this many MiB; 0: 32 on a CPU, where a chunk
-      that stays in the cache is faster, 512 elsewhere.
+      that stays in the cache is faster, 128 elsewhere.
   """
 
   beta: schedules.ScheduleSettings
@@ -99,5 +99,5 @@ class ObjectiveSettings:
 
   @property
   def logits_bytes(self) -> int:
-    here = 32 if jax.default_backend() == 'cpu' else 512
+    here = 32 if jax.default_backend() == 'cpu' else 128
     return (self.logits_mib or here) * 2**20

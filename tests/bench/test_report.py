@@ -72,6 +72,22 @@ def test_lines_name_hardware_units_and_targets():
     assert said in text, said
 
 
+def test_less_memory_is_better_and_no_bar_of_speed():
+  ratio = {
+    'name': 'in chunks / the logits themselves',
+    'of': 'memory',
+    'value': 0.125,
+    'rounds': [0.125],
+    'target': 0.2,
+  }
+  section = SECTION | {'ratios': [ratio]}
+  changed = REPORT | {'sections': [section]}
+  assert '0.12 x the memory (target at most 0.2)' in '\n'.join(
+    report.lines(changed)
+  )
+  assert not report.chart(changed).axes[0].get_yticklabels()
+
+
 def test_the_chart_shows_ratios_and_growth():
   bars, growth = report.chart(REPORT).axes
   assert [t.get_text() for t in bars.get_yticklabels()] == [

@@ -28,7 +28,13 @@ def test_the_command_reports_training_and_sampling(tmp_path):
   assert ('no peer: PyTorch and transformers are not' in said) != PEER
   report = json.loads(path.read_text())
   sections = {section['kind']: section for section in report['sections']}
-  assert set(sections) == {'train', 'sample', 'evaluate', 'startup'}
+  assert set(sections) == {
+    'train',
+    'sample',
+    'evaluate',
+    'vocabulary',
+    'startup',
+  }
   assert {'date', 'processor', 'cores', 'device', 'versions'} <= set(
     report['machine']
   )
@@ -50,4 +56,8 @@ def test_the_command_reports_training_and_sampling(tmp_path):
   for row in sections['sample']['rows']:
     assert row['share_of'] == 'the measured memory bandwidth'
   assert [row['value'] for row in sections['evaluate']['rows']] == [1, 10]
+  assert [ratio['of'] for ratio in sections['vocabulary']['ratios']] == [
+    'memory',
+    'speed',
+  ]
   assert chart.stat().st_size > 10_000
