@@ -115,7 +115,8 @@ def encode(
   """Tokenises every part once, however often it is given.
 
   A condition of more than `length` tokens keeps its end, next to which the
-  text begins.
+  text begins, and of its beginning the tokens that stand for a part: a blank
+  tells what is asked for.
 
   Raises:
     UserError: a label that the tokenizer has no token for, or a condition
@@ -141,9 +142,14 @@ def encode(
       f'the condition {" ".join(given[empty])!r} has no token: write what is '
       'given with the text'
     )
-  place = _within(totals) - np.maximum(totals - length, 0)[row]
-  kept = place >= 0
-  row, place = row[kept], place[kept]
+  words = ~np.isin(token, list(tokenizer.markers.values()))
+  before = np.cumsum(words) - words  # words in front of each token
+  first = (np.cumsum(totals) - totals)[row]
+  dropped = words & (before - before[first] < (totals - length)[row])
+  kept = np.flatnonzero(~dropped)
+  place = _within(np.bincount(row[kept], minlength=len(given)))
+  kept, place = kept[place < length], place[place < length]
+  row = row[kept]
   tokens = np.full(
     (len(given), length),
     tokenizer.pad,

@@ -265,7 +265,16 @@ def _by_hand(given, tokenizer, length):
         if part in tokenizer.markers
         else tokenizer.encode([part])[0]
       )
-    ][-length:]
+    ]
+    cut = len(pairs) - length  # so many words, from the left
+    while cut > 0:
+      word = next(
+        n
+        for n, (token, _) in enumerate(pairs)
+        if token not in tokenizer.markers.values()
+      )
+      del pairs[word]
+      cut -= 1
     fill = length - len(pairs)
     tokens.append([token for token, _ in pairs] + [tokenizer.pad] * fill)
     segments.append([place for _, place in pairs] + [0] * fill)
@@ -292,6 +301,32 @@ def test_conditions_are_encoded_part_by_part():
   whole = [len(' '.join(parts).split()) for parts in given]
   assert encoded.truncated.tolist() == [size > 8 for size in whole]
   assert 0 < encoded.truncated.sum() < 200
+
+
+def test_a_blank_outlives_what_stands_beside_it():
+  tokenizer = _trained(_WORDS, (BLANK,))
+  given = [('w1 w2', BLANK, 'w3 w4 w5'), (BLANK, 'w1 w2 w3'), ('w1', BLANK)]
+  encoded = conditions.encode(given, tokenizer, 3)
+  (ids,) = tokenizer.encode(['w1 w2 w3 w4 w5'])
+  blank = tokenizer.markers[BLANK]
+  assert encoded.condition.tokens.tolist() == [
+    [blank, *ids[3:]],
+    [blank, *ids[1:3]],
+    [ids[0], blank, tokenizer.pad],
+  ]
+  assert encoded.condition.segments.tolist() == [
+    [1, 2, 2],
+    [0, 1, 1],
+    [0, 1, 0],
+  ]
+  assert encoded.truncated.tolist() == [True, True, False]
+
+
+def test_more_blanks_than_there_is_room_for_are_cut():
+  tokenizer = _trained(_WORDS, (BLANK,))
+  encoded = conditions.encode([(BLANK,) * 3], tokenizer, 2)
+  assert encoded.condition.tokens.tolist() == [[tokenizer.markers[BLANK]] * 2]
+  assert encoded.condition.visible.tolist() == [[True, True]]
 
 
 def test_unknown_tokens_of_conditions_are_counted():
