@@ -22,6 +22,7 @@ def report(**changes):
     unknown_share=0.0,
     truncated=0,
     dropped=0,
+    conditions_truncated=0,
     samples=5,
     kl=3.5,
     reconstruction_nll=20.0,

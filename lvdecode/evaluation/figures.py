@@ -28,6 +28,7 @@ class Report:
     unknown_share: unknown tokens per token of text.
     truncated: texts of which only the beginning was scored.
     dropped: texts left out as too long.
+    conditions_truncated: of which only the end was given.
     samples: K of the importance-weighted bound.
     kl: KL(q(z|y) || p(z)).
     reconstruction_nll: -log p(y | z), z ~ q.
@@ -51,6 +52,7 @@ class Report:
   unknown_share: float
   truncated: int
   dropped: int
+  conditions_truncated: int
   samples: int
   kl: float
   reconstruction_nll: float
@@ -146,6 +148,7 @@ def compose(
     unknown_share=corpus.unknown_share,
     truncated=corpus.truncated,
     dropped=corpus.dropped,
+    conditions_truncated=corpus.conditions_truncated,
     samples=likelihood.samples,
     kl=information.kl.value,
     reconstruction_nll=own,
@@ -217,6 +220,9 @@ def to_table(report: Report, title: str) -> rich_table.Table:
   )
   cut = f'{report.truncated} truncated, {report.dropped} dropped'
   table.add_row('too long', cut, 'texts')
+  if report.conditions_truncated:
+    cut = f'{report.conditions_truncated} truncated'
+    table.add_row('too long', cut, 'of what is given with the texts')
   return table
 
 

@@ -35,6 +35,7 @@ def corpus(sizes=SIZES, **changes):
     rows=np.arange(len(sizes)),
     unknown=4,
     truncated=1,
+    conditions_truncated=3,
     dropped=2,
   )
   return corpora.Corpus(**{**chosen, **changes})
@@ -166,6 +167,7 @@ def test_report_is_json_and_a_table():
     'at most ln N = 1.95',
     'K = 3',
     '1 truncated, 2 dropped',
+    '3 truncated',
   ):
     assert words in text
 
