@@ -18,7 +18,8 @@ Transformer without z), 'memory', 'input' and 'softmax' (z told there instead),
 memory). The sweep compares them:
 
   python -m experiments.sweep --config=configs/rocstories_tcvae.py \
-    --config.data.path=DATA/rocstories --workdir=runs/stories --samples=50
+    --config.data.path=DATA/rocstories --workdir=runs/stories --samples=50 \
+    --sections=completion
 """
 
 import functools
