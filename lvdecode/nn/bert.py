@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
 from lvdecode.nn import context as contexts
+from lvdecode.nn import dropout as dropout_lib
 from lvdecode.nn import kernels
 from lvdecode.nn import layers as layers_lib
 from lvdecode.nn import transformer
@@ -75,7 +76,7 @@ class BERT(nn.Module):
     ]
     if self.pools:
       self.pooler = nn.Dense(self.width, dtype=self.dtype, kernel_init=normal)
-    self.drop = nn.Dropout(self.dropout)
+    self.drop = dropout_lib.Dropout(self.dropout)
 
   def __call__(
     self,

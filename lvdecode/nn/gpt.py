@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lvdecode.nn import attention
 from lvdecode.nn import context as contexts
+from lvdecode.nn import dropout as dropout_lib
 from lvdecode.nn import kernels
 from lvdecode.nn import layers as layers_lib
 from lvdecode.nn import transformer
@@ -111,7 +112,7 @@ class GPT(nn.Module):
       for _ in range(self.layers)
     ]
     self.ln_f = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype)
-    self.drop = nn.Dropout(self.dropout)
+    self.drop = dropout_lib.Dropout(self.dropout)
 
   @property
   def rows(self) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from lvdecode.nn import attention
 from lvdecode.nn import context as contexts
+from lvdecode.nn import dropout as dropout_lib
 from lvdecode.nn import kernels
 
 # GPT-2's gelu is the tanh form, BERT's the exact one.
@@ -76,7 +77,7 @@ class Block(nn.Module):
     self.mlp = MLP(
       self.width, self.inner, self.layers, self.activation, self.dtype
     )
-    self.drop = nn.Dropout(self.dropout)
+    self.drop = dropout_lib.Dropout(self.dropout)
 
   def __call__(
     self,
