@@ -2,7 +2,7 @@
 
 The decoder's folder is one of Hugging Face's GPT-2 layout, as experiments.export
 writes it after configs/pretrain_lm.py; its sizes and its tokenizer are taken
-over. A sweep goes over the injection points.
+over. A sweep goes over the injection points, and the decoder alone.
 
   python -m experiments.sweep --config=configs/yelp_short_pretrained.py \
     --config.data.path=DATA/yelp_short \
@@ -56,7 +56,7 @@ def sweep(add, arg: str = '') -> None:
   for point in ('input', 'memory', 'softmax'):
     add({'model.injection.points': (point,)})
   alone = {'model.injection.points': ()}  # the decoder by itself, no z
-  if arg != 'scratch':  # nothing in it is new: one stage
+  if 'scratch' not in arg.split(','):  # nothing in it is new: one stage
     alone |= {
       'optimizer.stages': (),
       'optimizer.multipliers': (('.*', 0.3),),

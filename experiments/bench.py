@@ -2,6 +2,7 @@
 
 python -m experiments.bench all
 python -m experiments.bench train --size=cpu --rounds=5 --json=bench.json
+python -m experiments.bench vocabulary --size=gpt2
 
 Ratios are the result: each compares what ran alternately in one process. With
 PyTorch and transformers (pip install '.[peer]') they run the same beside.

@@ -1,7 +1,7 @@
 """The commands of a sweep's points, run as child processes."""
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import datetime
 import json
 import os
@@ -13,6 +13,7 @@ import time
 from typing import Any, NamedTuple
 
 from experiments import command
+from experiments import measures
 from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import table
 from lvdecode.sweeps import vectorize as vectorize_lib
@@ -32,7 +33,8 @@ class Plan(NamedTuple):
     split: that is evaluated.
     samples: K of the importance-weighted bound.
     texts: of the split; 0 for all.
-    sections: of the evaluation; () for those it has by default.
+    sections: of a point's evaluation by its name, where they are not those it
+      has by default.
   """
 
   folder: pathlib.Path
@@ -41,7 +43,7 @@ class Plan(NamedTuple):
   split: str
   samples: int
   texts: int
-  sections: tuple[str, ...] = ()
+  sections: Mapping[str, tuple[str, ...]]
 
   def training(
     self, chunk: Sequence[points_lib.Point], python: str
@@ -69,14 +71,20 @@ class Plan(NamedTuple):
     ]
     if self.texts:
       words.append(f'--texts={self.texts}')
-    if self.sections:
-      words.append(f'--sections={",".join(self.sections)}')
+    sections = self.sections.get(point.name, ())
+    if self._row(point, ()).status == 'done':  # the others join its file
+      sections = tuple(s for s in sections if s not in measures.HEADLINE)
+    if sections:
+      words.append(f'--sections={",".join(sections)}')
     return words
 
   def row(self, point: points_lib.Point) -> table.Row:
     """What became of a point."""
+    return self._row(point, self.sections.get(point.name, ()))
+
+  def _row(self, point, sections):
     return table.read(
-      self.folder, point, self.split, self.samples, self.texts, self.sections
+      self.folder, point, self.split, self.samples, self.texts, sections
     )
 
 

@@ -9,6 +9,7 @@ from rich import table as rich_table
 
 from lvdecode import errors
 from lvdecode import sampling
+from lvdecode import settings as settings_lib
 from lvdecode import trained
 from lvdecode.evaluation import attributes
 from lvdecode.evaluation import classification
@@ -243,6 +244,36 @@ SECTIONS = {
 }
 
 
+def lack(
+  name: str,
+  settings: settings_lib.Settings,
+  split: str,
+  *,
+  attributes: bool,
+) -> str | None:
+  """Why a run of these settings cannot be measured so; None if it can.
+
+  Args:
+    attributes: whether the texts have labels or known factors.
+  """
+  judges = bool(settings.semi_supervised.labels)
+  conditional = settings.model.conditional
+  there = {
+    'latent': bool(settings.model.injection.points),
+    'attributes': attributes,
+    'factors': settings.data.source == 'embedded',
+    'held out': split != 'train',
+    'condition': conditional or judges,
+    'alone': not conditional,
+    'label': settings.data.labels_given or judges,
+    'texts alone': not judges,
+  }
+  needs = SECTIONS[name].needs
+  if name != 'classification':
+    needs = ('texts alone', *needs)
+  return next((_LACKS[need] for need in needs if not there[need]), None)
+
+
 def applicable(
   names: Sequence[str], model: trained.Model, data: sources.Texts, split: str
 ) -> list[str]:
@@ -251,27 +282,35 @@ def applicable(
   Raises:
     UserError: a section was asked for by name that cannot be.
   """
-  there = {
-    'latent': model.latent_size > 0,
-    'attributes': bool(data.labels or data.factors),
-    'factors': bool(data.factors),
-    'held out': split != 'train',
-    'condition': _conditional(model) or _judges(model),
-    'alone': not _conditional(model),
-    'label': model.config.data.labels_given or _judges(model),
-    'texts alone': not _judges(model),
-  }
   everything = 'all' in names
+  attributes = bool(data.labels or data.factors)
   found = []
   for name in SECTIONS if everything else names:
-    needs = SECTIONS[name].needs
-    if name != 'classification':
-      needs = ('texts alone', *needs)
-    lacks = [_LACKS[need] for need in needs if not there[need]]
-    if not lacks:
+    reason = lack(name, model.config, split, attributes=attributes)
+    if reason is None:
       found.append(name)
     elif everything:
-      logging.info('without %s: %s', name, lacks[0])
+      logging.info('without %s: %s', name, reason)
     else:
-      raise errors.UserError(f'--sections={name}: {lacks[0]}')
+      raise errors.UserError(f'--sections={name}: {reason}')
   return found
+
+
+def of_a_sweep(
+  names: Sequence[str], settings: settings_lib.Settings, split: str
+) -> tuple[str, ...]:
+  """What is measured of a point: the headline, and what it has of `names`.
+
+  () where that is what an evaluation measures by itself.
+  """
+  if settings.semi_supervised.labels:
+    return ()
+  data = settings.data
+  attributes = bool(data.label_field) or data.source == 'embedded'
+  found = [
+    name
+    for name in names
+    if name not in HEADLINE
+    and lack(name, settings, split, attributes=attributes) is None
+  ]
+  return (*HEADLINE, *found) if found else ()

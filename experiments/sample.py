@@ -179,8 +179,8 @@ def _given(model: trained.Model) -> list[conditions.Parts]:
   for parts in found:
     if conditions.all_unknown(parts, model.tokenizer):
       raise errors.UserError(
-        f'no token of the condition {conditions.readable(parts)!r} is in the vocabulary: '
-        'use words of the training data'
+        f'no token of the condition {conditions.readable(parts)!r} is in the '
+        'vocabulary: use words of the training data'
       )
   return found
 

@@ -88,7 +88,7 @@ def main() -> None:
     split=_SPLIT.value,
     samples=_SAMPLES.value,
     texts=_TEXTS.value,
-    sections=_sections(),
+    sections=_sections(everything),
   )
   if _PRINT.value:
     for chunk in vectorize.chunks(points, _VECTORIZE.value):
@@ -120,11 +120,25 @@ def main() -> None:
     sys.exit(code or 1)
 
 
-def _sections() -> tuple[str, ...]:
-  """Those that the table is made of, and those asked for; () for none asked."""
-  if not _SECTIONS.value:
-    return ()
-  return tuple(dict.fromkeys([*measures.HEADLINE, *_SECTIONS.value]))
+def _sections(
+  points: Sequence[points_lib.Point],
+) -> dict[str, tuple[str, ...]]:
+  """By the name of a point, where there are more than an evaluation has."""
+  found = {
+    point.name: measures.of_a_sweep(
+      _SECTIONS.value, point.settings, _SPLIT.value
+    )
+    for point in points
+  }
+  for name in _SECTIONS.value:
+    known: tuple[str, ...] = measures.HEADLINE
+    if points[0].settings.semi_supervised.labels:
+      known = ('classification',)
+    if name not in known and not any(name in each for each in found.values()):
+      raise errors.UserError(
+        f'--sections={name}: no point of the sweep can be measured so'
+      )
+  return {name: sections for name, sections in found.items() if sections}
 
 
 def _sweep():

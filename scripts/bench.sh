@@ -18,6 +18,7 @@ measure() {
 measure train train --size=cpu --rounds=5 --steps=2 \
   --chart="$folder/train.png"
 measure sample sample --size=cpu --rounds=5 --chart="$folder/sample.png"
+measure vocabulary vocabulary --size=cpu --rounds=5
 measure evaluate evaluate --size=cpu --rounds=2 --nopeer
 measure scaling all --size=quick --rounds=3 --nopeer \
   --chart="$folder/scaling.png"

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from experiments import measures
 from experiments import run
 from lvdecode import settings
 from lvdecode.sweeps import points
@@ -81,6 +82,55 @@ def test_the_rivals_of_a_sweep_are_accepted(tmp_path):
     ('softmax',),
   ]
   assert all(model.conditional for model in told)
+
+
+@pytest.mark.parametrize(
+  ('arg', 'stages', 'rate'), [('', 0, 0.3), ('scratch,quick', 0, 1.0)]
+)
+def test_a_decoder_alone_stands_beside_those_told(arg, stages, rate, tmp_path):
+  tree, added = given(load('yelp_short_pretrained', arg), tmp_path), []
+  module = importlib.import_module('configs.yelp_short_pretrained')
+  module.sweep(added.append, *([arg] if arg else []))
+  *told, alone = [
+    settings.from_dict(points.overridden(tree, keys)) for keys in added
+  ]
+  assert [each.model.injection.points for each in told] == [
+    ('input',),
+    ('memory',),
+    ('softmax',),
+  ]
+  assert alone.model.injection.points == ()
+  assert len(alone.optimizer.stages) == stages
+  ((_, found),) = alone.optimizer.multipliers
+  assert found == rate
+
+
+_HEADLINE = ('likelihood', 'information', 'use')
+
+
+@pytest.mark.parametrize(
+  ('name', 'arg', 'asked', 'measured'),
+  [
+    ('rocstories_tcvae', '', ['completion'], (*_HEADLINE, 'completion')),
+    (
+      'rocstories_tcvae',
+      'plain',
+      ['codes', 'completion'],
+      (*_HEADLINE, 'completion'),
+    ),
+    ('yelp_short', '', ['codes', 'use'], (*_HEADLINE, 'codes')),
+    ('yelp_short', 'lm', ['codes', 'completion'], ()),
+    ('yelp_short', '', ['completion'], ()),
+    ('quickstart', '', ['attributes'], (*_HEADLINE, 'attributes')),
+    ('aspect_semisupervised', '', ['classification'], ()),
+    ('yelp_label', '', ['classification'], (*_HEADLINE, 'classification')),
+  ],
+)
+def test_a_sweep_measures_of_each_point_what_it_has(
+  name, arg, asked, measured, tmp_path
+):
+  built = settings.from_dict(given(load(name, arg), tmp_path))
+  assert measures.of_a_sweep(asked, built, 'test') == measured
 
 
 def test_the_plain_variant_has_no_injection():

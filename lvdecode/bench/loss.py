@@ -15,11 +15,12 @@ class Loss(NamedTuple):
 
   Attributes:
     subject: takes the loss and its gradient.
-    temporary_bytes: what the program holds beside its arguments and results.
+    temporary_bytes: what the program holds beside its arguments and results;
+      None where it is not known.
   """
 
   subject: timing.Subject
-  temporary_bytes: int
+  temporary_bytes: int | None
 
 
 def logits_bytes(settings: settings_lib.Settings, vocab_size: int) -> int:
@@ -65,7 +66,7 @@ def make(
   found = program.memory_analysis()
   return Loss(
     timing.Subject(run, seconds, size),
-    0 if found is None else int(found.temp_size_in_bytes),
+    None if found is None else int(found.temp_size_in_bytes),
   )
 
 

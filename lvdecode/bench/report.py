@@ -29,10 +29,10 @@ def lines(report: Mapping[str, Any]) -> list[str]:
       target, of = ratio.get('target'), ratio['of']
       if of == 'speed':
         of += f', median of {len(ratio["rounds"])} rounds'
-      least = '' if ratio['of'] == 'speed' else 'at most '
+      bound = '' if ratio['of'] == 'speed' else 'at most '
       out.append(
         f'  ratio   {ratio["name"]}  {ratio["value"]:.2f} x the {of}'
-        + ('' if target is None else f' (target {least}{target:g})')
+        + ('' if target is None else f' (target {bound}{target:g})')
       )
     out += [f'  {note}' for note in section['notes']]
   return out

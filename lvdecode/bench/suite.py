@@ -201,17 +201,27 @@ def vocabulary(plan: Plan) -> dict[str, Any]:
   data = settings.pipeline
   tokens = data.batch_size * data.lengths[-1]
   rows = _rows(subjects, seconds, 'loss and gradient', tokens, 'tokens')
-  share = found['in chunks'].temporary_bytes / whole
-  memory = {
+  ratios = [timing.ratio(seconds, *ways)]
+  held = found['in chunks'].temporary_bytes
+  if held is not None:
+    ratios.append(_held(held / whole, plan, whole))
+  return _section(plan, 'vocabulary', rows, best, ratios, [])
+
+
+def _held(share: float, plan: Plan, whole: int) -> dict[str, Any]:
+  """Memory of the loss beside that of the logits; a target for large ones."""
+  ratio = {
     'name': 'in chunks / the logits themselves',
     'of': 'memory',
     'value': share,
     'rounds': [share],
   }
-  if whole > 8 * ways['in chunks']:  # less has nothing to save
-    memory['target'] = 0.2
-  faster = timing.ratio(seconds, *ways)
-  return _section(plan, 'vocabulary', rows, best, [memory, faster], [])
+  embedding = 4 * plan.vocab_size * plan.settings.model.decoder.width
+  chunk = plan.settings.objective.logits_bytes
+  # Few rows have nothing to save beside the embedding's own gradient.
+  if whole > 8 * chunk and whole > 20 * embedding:
+    ratio['target'] = 0.2
+  return ratio
 
 
 def scaling(plan: Plan, factors: Sequence[int]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ class Report:
     unknown_share: unknown tokens per token of text.
     truncated: texts of which only the beginning was scored.
     dropped: texts left out as too long.
-    conditions_truncated: of which only the end was given.
+    conditions_truncated: conditions that were too long and lost words.
     samples: K of the importance-weighted bound.
     kl: KL(q(z|y) || p(z)).
     reconstruction_nll: -log p(y | z), z ~ q.
@@ -52,7 +52,7 @@ class Report:
   unknown_share: float
   truncated: int
   dropped: int
-  conditions_truncated: int
+  conditions_truncated: int = 0
   samples: int
   kl: float
   reconstruction_nll: float

@@ -13,7 +13,8 @@ from lvdecode import errors
 def rebuild(kind: Any, value: Any) -> Any:
   """A reported dataclass from the JSON values of its fields.
 
-  Fields that are not asked for are left alone, derived figures for instance.
+  Fields that are not asked for are left alone, derived figures for instance;
+  those that have a default may be missing.
 
   Raises:
     UserError: a field is missing.
@@ -26,9 +27,14 @@ def rebuild(kind: Any, value: Any) -> Any:
     return rebuild(some, value)
   if isinstance(kind, type) and dataclasses.is_dataclass(kind):
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
+    fields = dataclasses.fields(kind)
     found = value if isinstance(value, dict) else {}
-    missing = [name for name in names if name not in found]
+    names = [field.name for field in fields if field.name in found]
+    missing = [
+      field.name
+      for field in fields
+      if field.name not in found and field.default is dataclasses.MISSING
+    ]
     if missing:
       raise errors.UserError(
         f'stored figures lack {missing[0]}: they are of another version; '

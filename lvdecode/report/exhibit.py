@@ -1,4 +1,4 @@
-"""What a model does with texts, to look at: copies, ways between, samples."""
+"""What a model does with texts, to look at: copies, ways, what it writes."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -94,7 +94,7 @@ def make(model: trained.Model, data: sources.Texts, seed: int) -> Exhibit:
   """Everything of an Exhibit, from texts the model was not trained on."""
   data = known(data, model.tokenizer, MAP_TEXTS, seed)
   given = data.given if model.task.model.settings.conditional else None
-  samples = [] if given else model.sample(_SAMPLES, seed=seed)
+  samples = model.sample(_SAMPLES, seed=seed) if given is None else []
   completions = _completions(model, data, seed) if given else []
   if not model.latent_size or not data.texts:
     return Exhibit(data.texts, {}, [], [], [], samples, completions)

@@ -90,8 +90,8 @@ _WAYS_NOTE = (
 )
 _SAMPLES_NOTE = 'Each from its own z, drawn from the prior.'
 _COMPLETIONS_NOTE = (
-  'Written for what is given, words and z drawn: each z from the prior of what '
-  'is given, or from N(0, I) where the prior is the same for all.'
+  'Written for what is given, the words drawn; where there is a z, it is drawn '
+  'from the prior of what is given, or the one for all.'
 )
 _CURVES_NOTE = (
   'Training is measured with dropout, validation without. The loss weighs the '

@@ -188,10 +188,18 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
     units = (
       'per cent of the texts with a label; macro-F1 counts each label once'
     )
-  if any(name == 'bleu_4' for name, _ in shown):
+  completed = sorted(
+    {
+      int(row.figures['completed_texts'])
+      for row in rows
+      if 'completed_texts' in row.figures
+    }
+  )
+  if completed:
     units += (
       '; BLEU-4 (0..100) and distinct-1 and -2 (per cent of the words, of the '
-      f'pairs of words) of a text of {_CHOSEN} a condition'
+      f'pairs of words) of a text of {_CHOSEN} for each of '
+      f'{" or ".join(map(str, completed))} conditions'
     )
   lines = [
     f'{done} of {len(rows)} runs. {split} split, '
@@ -251,6 +259,7 @@ def _judged(found: Mapping[str, Any] | None) -> dict[str, float]:
     return {}
   texts = found['written'][_CHOSEN]
   shares = {name: texts[name] for name in ('distinct_1', 'distinct_2')}
+  shares['completed_texts'] = found['texts']
   return {'bleu_4': texts['bleu'][3]} | shares
 
 

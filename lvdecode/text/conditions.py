@@ -105,7 +105,7 @@ class Encoded(NamedTuple):
   """Conditions as a model sees them, and what was done to them."""
 
   condition: pipeline.Condition  # N rows
-  truncated: Bool[np.ndarray, ' N']  # their beginnings were cut off
+  truncated: Bool[np.ndarray, ' N']  # words of their beginnings were cut off
   unknown: Int[np.ndarray, ' N']  # unknown tokens of each
 
 
@@ -115,8 +115,8 @@ def encode(
   """Tokenises every part once, however often it is given.
 
   A condition of more than `length` tokens keeps its end, next to which the
-  text begins, and of its beginning the tokens that stand for a part: a blank
-  tells what is asked for.
+  text begins, and of its beginning the tokens that stand for a part (the first
+  `length` of them): a blank tells what is asked for.
 
   Raises:
     UserError: a label that the tokenizer has no token for, or a condition

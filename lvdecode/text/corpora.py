@@ -30,7 +30,9 @@ class Corpus(NamedTuple):
   dropped: int  # texts left out as too long
   encoder: pipeline.EncoderInput | None = None  # N rows of them
   condition: pipeline.Condition | None = None  # N rows, of the longest length
-  conditions_truncated: int = 0  # cut to the longest length, from the left
+  conditions_truncated: int = (
+    0  # cut to the longest length, words from the left
+  )
   conditions_unknown: int = 0  # unknown tokens in all conditions
   label: Int[np.ndarray, ' N'] | None = None  # places in label_names, or -1
   label_names: tuple[str, ...] = ()
@@ -235,7 +237,7 @@ def _warn_of_conditions(
 ) -> None:
   if truncated:
     logging.warning(
-      '%d of %d conditions truncated to their last %d tokens '
+      '%d of %d conditions truncated to %d tokens, their last ones '
       '(pipeline.condition_length)',
       truncated,
       count,

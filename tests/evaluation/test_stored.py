@@ -16,6 +16,7 @@ from lvdecode.evaluation import stored
 class Part:
   count: int
   nll: float
+  since: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,12 @@ def written(whole):
 
 def test_what_was_written_comes_back():
   assert stored.rebuild(Whole, written(WHOLE)) == WHOLE
+
+
+def test_what_was_not_known_then_has_its_default():
+  part = stored.rebuild(Part, {'count': 1, 'nll': 2.0})
+  assert part == Part(count=1, nll=2.0, since=0)
+  assert stored.rebuild(Part, {'count': 1, 'nll': 2.0, 'since': 4}).since == 4
 
 
 def test_null_is_nan_where_a_number_is_due():

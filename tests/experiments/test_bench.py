@@ -57,7 +57,7 @@ def test_the_command_reports_training_and_sampling(tmp_path):
     assert row['share_of'] == 'the measured memory bandwidth'
   assert [row['value'] for row in sections['evaluate']['rows']] == [1, 10]
   assert [ratio['of'] for ratio in sections['vocabulary']['ratios']] == [
-    'memory',
     'speed',
+    'memory',
   ]
   assert chart.stat().st_size > 10_000

@@ -213,7 +213,7 @@ def test_completions_are_columns(tmp_path):
   text = table.to_markdown(swept.rows(tmp_path, found), 'test', 5)
   assert '| BLEU-4 | distinct-1 | distinct-2 |' in text
   assert '| 4.25 | 3.50 | 23.50 |' in text
-  assert 'a text of likely words a condition' in text
+  assert 'a text of likely words for each of 9 conditions' in text
 
 
 def test_a_point_without_an_asked_section_is_open(tmp_path):

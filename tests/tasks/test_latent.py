@@ -416,6 +416,17 @@ def test_visible_is_bos_and_targets_and_fillers_are_not_real():
 
 
 @pytest.mark.parametrize(
+  ('backend', 'given', 'mib'),
+  [('cpu', 0, 32), ('gpu', 0, 128), ('cpu', 7, 7), ('tpu', 7, 7)],
+)
+def test_chunks_of_logits_are_chosen_by_the_backend(
+  monkeypatch, backend, given, mib
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  assert tiny.objective(logits_mib=given).logits_bytes == mib * 2**20
+
+
+@pytest.mark.parametrize(
   ('changes', 'message'),
   [
     ({'word_dropout': 1.0}, 'objective.word_dropout = 1.0'),
