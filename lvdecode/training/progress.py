@@ -80,10 +80,12 @@ class Writer:
   """
 
   def __init__(self, workdir: pathlib.Path, step: int):
-    self._path = workdir / 'metrics.jsonl'
+    self._path = workdir / workdir_lib.METRICS
     resumed = self._path.exists()
     if resumed:
-      workdir_lib.write_text(self._path, _lines_until(self._path, step))
+      # At step 0 nothing was kept, and all is written again.
+      kept = _lines_until(self._path, step) if step else ''
+      workdir_lib.write_text(self._path, kept)
     self._file = self._path.open('a')
     # Not SummaryWriter: its flush leaves what is still in a queue behind. The
     # suffix keeps a restart within the same second from replacing the file.

@@ -3,7 +3,7 @@
 It holds settings.json, tokenizer/, checkpoints/, metrics.jsonl, tensorboard/.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import contextlib
 import errno
 import fcntl
@@ -11,12 +11,13 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 from typing import Any
 
 from lvdecode import errors
 from lvdecode.training import hosts
 
-SETTINGS = 'settings.json'
+SETTINGS, METRICS, DATA = 'settings.json', 'metrics.jsonl', 'data'
 
 
 @contextlib.contextmanager
@@ -29,7 +30,9 @@ def claim(
 
   A new folder gets settings.json; in an old one they must agree, apart from
   the dotted keys in `may_change`, which are brought up to date. Of many
-  processes, process 0 holds it, and the others must see what it writes.
+  processes, process 0 holds it, and the others must see what it writes. A
+  mistake that is found before anything was trained leaves a new folder as it
+  was, but for prepared data: the corrected command may take it.
 
   Raises:
     UserError: another run holds the folder, or its settings differ.
@@ -58,11 +61,32 @@ def _held(workdir, settings, may_change) -> Iterator[None]:
   make(workdir)
   with locked(workdir):
     wanted = json.loads(json.dumps(settings))
-    path = workdir / SETTINGS
-    if path.exists():
+    path, there = workdir / SETTINGS, {*workdir.iterdir()}
+    if path in there:
       _check(workdir, read_settings(workdir), wanted, may_change)
     write_text(path, json.dumps(wanted, indent=2) + '\n')
-    yield
+    try:
+      yield
+    except errors.UserError:
+      if path not in there and not _begun(workdir):
+        _remove({*workdir.iterdir()} - there - {workdir / DATA})
+      raise
+
+
+def _begun(workdir: pathlib.Path) -> bool:
+  """Whether a run has left something to go on from, or to read."""
+  lines = workdir / METRICS
+  return (workdir / 'checkpoints').exists() or (
+    lines.exists() and lines.stat().st_size > 0
+  )
+
+
+def _remove(paths: Iterable[pathlib.Path]) -> None:
+  for path in paths:
+    if path.is_dir():
+      shutil.rmtree(path)
+    else:
+      path.unlink()
 
 
 def read_settings(workdir: pathlib.Path) -> dict[str, Any]:

@@ -84,6 +84,14 @@ def board_events(folder):
   return events
 
 
+def test_a_run_that_begins_anew_writes_its_first_line_once(tmp_path):
+  for nll in (5.0, 6.0):  # killed before its first checkpoint
+    with progress.Writer(tmp_path, 0) as writer:
+      writer.write(0, {'nll': nll})
+  (line,) = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert json.loads(line)['nll'] == 6.0
+
+
 def test_tensorboard_is_told_to_forget_what_is_taken_again(tmp_path):
   with progress.Writer(tmp_path, 0) as writer:
     writer.write(5, {'a': 1.0, 'b': math.nan})

@@ -46,6 +46,41 @@ def test_a_key_that_may_change_is_brought_up_to_date(tmp_path):
   assert claim(tmp_path, longer, ('training.steps',))['training']['steps'] == 20
 
 
+def fail(path, settings=SETTINGS):
+  """A run that finds a mistake when it has written its tokenizer."""
+  with pytest.raises(errors.UserError, match='no such token'):
+    with workdir.claim(path, settings):
+      (path / 'tokenizer').mkdir(exist_ok=True)
+      (path / 'tokenizer' / 'tokenizer.json').write_text('{}')
+      (path / 'labels.json').write_text('[]')
+      (path / 'data').mkdir(exist_ok=True)
+      raise errors.UserError('no such token')
+
+
+def test_a_mistake_leaves_a_new_folder_to_the_corrected_run(tmp_path):
+  (tmp_path / 'notes.txt').write_text('mine')
+  fail(tmp_path)
+  left = {path.name for path in tmp_path.iterdir()}
+  assert left == {'.lock', 'data', 'notes.txt'}
+  assert claim(tmp_path, SETTINGS | {'seed': 2})['seed'] == 2
+
+
+@pytest.mark.parametrize('begun', ['checkpoints', 'metrics.jsonl'])
+def test_what_was_trained_stays_whatever_happens(begun, tmp_path):
+  with pytest.raises(errors.UserError, match='lost'):
+    with workdir.claim(tmp_path, SETTINGS):
+      if begun == 'checkpoints':
+        (tmp_path / begun).mkdir()
+      else:
+        (tmp_path / begun).write_text('{"step": 1}\n')
+      raise errors.UserError('lost')
+  assert workdir.read_settings(tmp_path)['seed'] == 1
+  # Nor does a mistake in going on, which may be in what lies there.
+  claim(tmp_path / 'other', SETTINGS)
+  fail(tmp_path / 'other')
+  assert (tmp_path / 'other' / 'settings.json').exists()
+
+
 def test_two_runs_cannot_share_a_folder(tmp_path):
   with workdir.claim(tmp_path, SETTINGS):
     with pytest.raises(errors.UserError, match='another run is using'):
