@@ -8,6 +8,7 @@ python -m experiments.evaluate --workdir=runs/a --workdir=runs/b --report
 import contextlib
 import dataclasses
 import logging
+import os
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ def main() -> None:
   if _REPORT.value:
     path = workdirs[0] / 'report' / 'index.html'
     if _OUT.value:
-      path = pathlib.Path(_OUT.value).expanduser()
+      path = pathlib.Path(os.path.expanduser(_OUT.value))
     page.write(path, [_run(run) for run in runs])
     print(f'report   {path}')
 

@@ -8,6 +8,7 @@ its GPT-2 as Hugging Face's transformers lays one out.
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -40,7 +41,7 @@ _TO = flags.DEFINE_string(
 def main() -> None:
   if not _TO.value:
     raise errors.UserError('--to is missing: give the folder to be written')
-  folder = pathlib.Path(_TO.value).expanduser().resolve()
+  folder = pathlib.Path(os.path.expanduser(_TO.value)).resolve()
   _vacant(folder)
   export(restore.load(command.workdir(), command.STEP.value), folder)
   print(f'model    {folder}\ndecoder  {folder / DECODER}')
@@ -101,6 +102,8 @@ def _write_model(model: trained.Model, folder: pathlib.Path) -> None:
     model.params,
     {'step': model.step, 'settings_hash': digest, 'libraries': libraries},
   )
+  mode = (folder / workdir_lib.SETTINGS).stat().st_mode  # as gpt2.write
+  (folder / restore.EXPORTED).chmod(mode)
   average = ', average of the parameters' if model.config.training.ema else ''
   origin = {
     'checkpoint': f'step {model.step:,}{average}',

@@ -26,7 +26,13 @@ def read_settings(workdir: str | os.PathLike[str]) -> settings_lib.Settings:
   """The settings a workdir was begun with."""
   tree = workdir_lib.read_settings(pathlib.Path(workdir))
   tree.pop('data_fingerprint', None)
-  return settings_lib.from_dict(tree)
+  try:
+    return settings_lib.from_dict(tree)
+  except errors.UserError as error:
+    raise errors.UserError(
+      f'{pathlib.Path(workdir) / workdir_lib.SETTINGS} is not of this version of '
+      f'lvdecode: {error}'
+    ) from error
 
 
 def load(

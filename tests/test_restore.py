@@ -172,6 +172,15 @@ def test_a_step_that_is_not_there_is_named_with_those_that_are(workdir):
     lvdecode.load(workdir, step=3)
 
 
+def test_settings_of_another_version_are_named(tmp_path):
+  (tmp_path / 'settings.json').write_text('{"seed": 0}')
+  with pytest.raises(errors.UserError) as caught:
+    lvdecode.load(tmp_path)
+  message = str(caught.value)
+  assert f'{tmp_path}/settings.json is not of this version' in message
+  assert '\n' not in message
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
   with pytest.raises(errors.UserError, match=r'settings\.json'):
     lvdecode.load(tmp_path)

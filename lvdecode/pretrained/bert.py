@@ -73,7 +73,7 @@ def _opened(
   # RoBERTa's first text position is the one behind that of its padding.
   skipped = 0
   if family == 'roberta':
-    skipped = options.size(folder, 'pad_token_id') + 1
+    skipped = options.size(folder, 'pad_token_id', 0) + 1
   return folder, _sizes(folder, skipped), skipped
 
 
@@ -98,6 +98,7 @@ def _sizes(folder: folders.Folder, skipped: int) -> dict[str, Any]:
     'epsilon': options.epsilon(folder, 'layer_norm_eps', 1e-12),
   }
   options.heads(folder, sizes['heads'], sizes['width'])
+  folders.check_layers(folder, sizes['layers'])
   return sizes
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 import importlib
 import json
+import os
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ def open_folder(name: str) -> Folder:
   Raises:
     UserError: there is none, or it has no config.json or no whole safetensors.
   """
-  path = _find(name)
+  path = find(name)
   config = _read_json(path / 'config.json')
   tensors: dict[str, Tensor] = {}
   for file in _files(path):
@@ -139,6 +140,11 @@ def read(
         if tensor.file == file:
           array = opened.get_tensor(tensor.name)
           arrays[name] = array.astype(np.float32, copy=False)
+          if not np.isfinite(arrays[name]).all():
+            raise errors.UserError(
+              f'{file}: {tensor.name} has numbers that are not finite: fetch it '
+              'again, or choose weights of an earlier step'
+            )
   return arrays
 
 
@@ -161,6 +167,7 @@ def check_shapes(
       f'{where}: the tensors are not those that its config tells of: '
       + '; '.join(wrong[:_SHOWN])
       + rest
+      + ': give the config.json and the weights of one model'
     )
 
 
@@ -173,8 +180,23 @@ def check_tokenizer(vocab_size: int, tokenizer_size: int, path: str) -> None:
     )
 
 
-def _find(name: str) -> pathlib.Path:
-  path = pathlib.Path(name).expanduser()
+def check_layers(folder: Folder, layers: int) -> None:
+  """Refuses more layers than there are tensors, before they are listed."""
+  if layers > len(folder.tensors):
+    raise errors.UserError(
+      f'{folder.path}: config.json tells of {layers} layers, and there are '
+      f'{len(folder.tensors)} tensors: give the config.json and the weights of '
+      'one model'
+    )
+
+
+def find(name: str) -> pathlib.Path:
+  """A local folder, or that of a hub's model, which is fetched.
+
+  Raises:
+    UserError: there is none.
+  """
+  path = pathlib.Path(os.path.expanduser(name))
   if path.is_dir():
     return path
   if path.exists() or not re.fullmatch(_HUB_NAME, name):
@@ -208,7 +230,7 @@ def _read_json(file: pathlib.Path) -> dict[str, Any]:
     raise errors.UserError(
       f'{file} is missing: give a folder that transformers wrote'
     ) from error
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise errors.UserError(
       f'{file} cannot be read ({error}): give a folder that transformers wrote'
     ) from error
@@ -238,8 +260,9 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
     for file in sorted(path.glob(pattern)):
       raise errors.UserError(
         f'{file} may hold code that runs when it is opened, and is not read: '
-        'convert it with python -c "from transformers import AutoModel as m; '
-        f"m.from_pretrained('{path}').save_pretrained('{path}-safe')\""
+        'convert it with python -c "from transformers import AutoModel as m, '
+        f"AutoTokenizer as t; [x.from_pretrained('{path}').save_pretrained("
+        f"'{path}-safe') for x in (m, t)]\""
       )
   raise errors.UserError(f'{path} has no {_SINGLE} and no {_INDEX}: add one')
 

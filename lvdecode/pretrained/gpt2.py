@@ -106,6 +106,9 @@ def write(
   safetensors_numpy.save_file(
     arrays, folder / 'model.safetensors', metadata={'format': 'pt'}
   )
+  # The library lets nobody else read it; who may is for the user's umask.
+  mode = (folder / 'config.json').stat().st_mode
+  (folder / 'model.safetensors').chmod(mode)
 
 
 def shapes(sizes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -165,6 +168,7 @@ def _sizes(folder: folders.Folder) -> dict[str, Any]:
     'epsilon': options.epsilon(folder, 'layer_norm_epsilon', 1e-5),
   }
   options.heads(folder, sizes['heads'], width)
+  folders.check_layers(folder, sizes['layers'])
   return sizes
 
 

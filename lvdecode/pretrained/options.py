@@ -61,13 +61,13 @@ def heads(folder: folders.Folder, heads: int, width: int) -> None:
     )
 
 
-def size(folder: folders.Folder, key: str) -> int:
-  """A whole number of at least 1 in config.json, which must be there."""
+def size(folder: folders.Folder, key: str, least: int = 1) -> int:
+  """A whole number of at least so much in config.json, which must be there."""
   value = folder.config.get(key)
-  if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+  if isinstance(value, bool) or not isinstance(value, int) or value < least:
     raise errors.UserError(
       f'{folder.path}: {key} in config.json is {json.dumps(value)}, it must '
-      'be a number from 1 on'
+      f'be a number from {least} on'
     )
   return value
 

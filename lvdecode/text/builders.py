@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import os
-import pathlib
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -140,7 +139,7 @@ def _prepared(
   taken for complete, and of two processes the slower finds the other's result.
   """
   # A part of the path, not a BuilderConfig, about which TFDS would warn.
-  root = os.fspath(pathlib.Path(data_dir).expanduser() / 'lvdecode' / key[:16])
+  root = os.path.join(os.path.expanduser(data_dir), 'lvdecode', key[:16])
   builder = builder_class(columns=columns, splits=splits, data_dir=root)
   try:
     quietly(builder)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Files(NamedTuple):
 
 def load(path: str) -> Files:
   """Reads a folder of train/validation/test files, or one file as train."""
-  root = pathlib.Path(path).expanduser()
+  root = pathlib.Path(os.path.expanduser(path))
   if root.is_file():
     paths = {'train': root}
   elif root.is_dir():
@@ -78,7 +79,7 @@ def read_lines(path: pathlib.Path) -> list[str]:
 
 def _bytes(path: pathlib.Path) -> bytes:
   try:
-    return path.expanduser().read_bytes()
+    return pathlib.Path(os.path.expanduser(path)).read_bytes()
   except OSError as error:
     raise errors.UserError(
       f'{path} cannot be read ({error.strerror}): give a text file'

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import os
-import pathlib
 from typing import NamedTuple
 
 from jaxtyping import Int
@@ -231,7 +230,7 @@ def fingerprint(
 
 def _data_dir(cache_dir: str | os.PathLike[str]) -> str:
   chosen = os.environ.get('TFDS_DATA_DIR') or os.fspath(cache_dir)
-  return os.fspath(pathlib.Path(chosen).expanduser())
+  return os.path.expanduser(chosen)
 
 
 def _ptb() -> dict[str, str]:

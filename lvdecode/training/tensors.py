@@ -61,7 +61,7 @@ def read(path: pathlib.Path, like: Any) -> tuple[Any, dict[str, Any]]:
     ) from error
   tree = flat_lib.unflatten(flat, like, f'{path}:')
   checksums = notes.pop(_CHECKSUMS, None)
-  if checksums is None:
+  if not isinstance(checksums, dict):
     raise errors.UserError(
       f'{path} is not what experiments.export writes: it has no checksums'
     )

@@ -125,6 +125,15 @@ def test_robertas_positions_begin_behind_its_padding(tmp_path):
   )
 
 
+def test_robertas_padding_may_be_the_first_word(tmp_path):
+  config = ROBERTA | {'pad_token_id': 0}
+  encoder = bert.read(foreign.save(tmp_path, config, TENSORS))
+  np.testing.assert_array_equal(
+    encoder.params['wpe']['embedding'],
+    TENSORS['embeddings.position_embeddings.weight'][1:],
+  )
+
+
 @pytest.mark.parametrize(
   ('config', 'words'),
   [

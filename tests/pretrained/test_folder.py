@@ -124,6 +124,7 @@ def test_a_pickle_is_refused_with_how_to_convert_it(name, tmp_path):
     (None, ['config.json is missing']),
     ('{', ['config.json cannot be read']),
     ('[1]', ['config.json holds no object']),
+    ('[' * 200_000, ['config.json cannot be read']),
     ('{}', ['no model.safetensors']),
   ],
 )
@@ -132,6 +133,24 @@ def test_a_folder_without_a_model_is_refused(config, words, tmp_path):
     (tmp_path / 'config.json').write_text(config)
   with foreign.refused(*words):
     read(tmp_path)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+  tensors = TENSORS | {'b': np.array([1, np.nan, 1, 1], np.float32)}
+  with foreign.refused('model.safetensors: b has numbers', 'not finite'):
+    read(foreign.save(tmp_path, {}, tensors))
+
+
+def test_more_layers_than_tensors_are_not_listed(tmp_path):
+  opened = folders.open_folder(str(foreign.save(tmp_path, {}, TENSORS)))
+  folders.check_layers(opened, 3)
+  with foreign.refused('1000000000000 layers', '3 tensors'):
+    folders.check_layers(opened, 10**12)
+
+
+def test_nobody_has_no_home():
+  with foreign.refused("'~nobody9/x' is no folder"):
+    read('~nobody9/x')
 
 
 def test_what_is_no_folder_and_no_name_is_refused(tmp_path):

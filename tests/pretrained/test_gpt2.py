@@ -95,6 +95,8 @@ def test_what_is_written_is_read_back(tmp_path):
   second = gpt2.read(tmp_path / 'new' / 'second')
   assert second.sizes == first.sizes
   jax.tree.map(np.testing.assert_array_equal, second.params, first.params)
+  files = (tmp_path / 'new' / 'second').iterdir()
+  assert len({file.stat().st_mode for file in files}) == 1
 
 
 def test_parameters_of_other_sizes_are_not_written(tmp_path):

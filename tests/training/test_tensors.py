@@ -83,7 +83,12 @@ def test_a_damaged_file_is_refused(path):
 
 def test_a_file_of_another_origin_is_refused(path):
   flat = safetensors_numpy.load_file(path)
-  for metadata in (None, {'format': 'pt'}, {'lvdecode': '{}'}):
+  for metadata in (
+    None,
+    {'format': 'pt'},
+    {'lvdecode': '{}'},
+    {'lvdecode': '{"checksums": [1]}'},
+  ):
     safetensors_numpy.save_file(flat, path, metadata)
     assert 'no checksums' in refusal(path)
   safetensors_numpy.save_file(flat, path, {'lvdecode': '{'})
