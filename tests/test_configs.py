@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -103,6 +104,22 @@ def test_a_decoder_alone_stands_beside_those_told(arg, stages, rate, tmp_path):
   assert len(alone.optimizer.stages) == stages
   ((_, found),) = alone.optimizer.multipliers
   assert found == rate
+
+
+def test_what_is_pretrained_waits_in_every_variant():
+  for arg, waits in (('', 'decoder'), ('minilm', 'encoder')):
+    config = load('yelp_short_pretrained', arg)
+    ((_, first),) = config.optimizer.stages
+    for rules, expected in (
+      (first, 0.0),
+      (config.optimizer.multipliers, 0.3),
+    ):
+      rate = next(
+        number
+        for pattern, number in rules
+        if re.fullmatch(pattern, f'{waits}/h_0/kernel')
+      )
+      assert rate == expected
 
 
 _HEADLINE = ('likelihood', 'information', 'use')
