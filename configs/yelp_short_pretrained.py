@@ -2,7 +2,8 @@
 
 The decoder's folder is one of Hugging Face's GPT-2 layout, as experiments.export
 writes it after configs/pretrain_lm.py; its sizes and its tokenizer are taken
-over. A sweep goes over the injection points, and the decoder alone.
+over. A sweep goes over the injection points, memory silent at first and not,
+and the decoder alone.
 
   python -m experiments.sweep --config=configs/yelp_short_pretrained.py \
     --config.data.path=DATA/yelp_short \
@@ -62,8 +63,15 @@ def sweep(add, arg: str = '') -> None:
   for point in ('input', 'memory', 'softmax'):
     add({'model.injection.points': (point,)})
   alone = {'model.injection.points': ()}  # the decoder by itself, no z
-  if 'scratch' not in arg.split(','):  # nothing in it is new: one stage
-    alone |= {
+  if 'scratch' not in arg.split(','):
+    # Heard from the first step: what is silent may stay so.
+    add(
+      {
+        'model.injection.points': ('memory',),
+        'model.injection.memory_score': 0.0,
+      }
+    )
+    alone |= {  # nothing in it is new: one stage
       'optimizer.stages': (),
       'optimizer.multipliers': (('.*', 0.3),),
     }
