@@ -67,7 +67,7 @@ def start(folder, *flags, config='', parallel=1):
 
 def finish(folder, *flags, **options):
   process = start(folder, *flags, **options)
-  out, error = process.communicate(timeout=300)
+  out, error = process.communicate(timeout=900)
   return process.returncode, out, error
 
 
