@@ -249,23 +249,27 @@ def lack(
   settings: settings_lib.Settings,
   split: str,
   *,
-  attributes: bool,
+  attributes: bool | None = None,
 ) -> str | None:
   """Why a run of these settings cannot be measured so; None if it can.
 
   Args:
-    attributes: whether the texts have labels or known factors.
+    attributes: whether the texts have labels or known factors; None: what the
+      settings say, for texts that were not read.
   """
+  data = settings.data
+  if attributes is None:
+    attributes = bool(data.label_field) or data.source == 'embedded'
   judges = bool(settings.semi_supervised.labels)
   conditional = settings.model.conditional
   there = {
     'latent': bool(settings.model.injection.points),
     'attributes': attributes,
-    'factors': settings.data.source == 'embedded',
+    'factors': data.source == 'embedded',
     'held out': split != 'train',
     'condition': conditional or judges,
     'alone': not conditional,
-    'label': settings.data.labels_given or judges,
+    'label': data.labels_given or judges,
     'texts alone': not judges,
   }
   needs = SECTIONS[name].needs
@@ -305,12 +309,9 @@ def of_a_sweep(
   """
   if settings.semi_supervised.labels:
     return ()
-  data = settings.data
-  attributes = bool(data.label_field) or data.source == 'embedded'
   found = [
     name
     for name in names
-    if name not in HEADLINE
-    and lack(name, settings, split, attributes=attributes) is None
+    if name not in HEADLINE and lack(name, settings, split) is None
   ]
   return (*HEADLINE, *found) if found else ()

@@ -124,20 +124,15 @@ def _sections(
   points: Sequence[points_lib.Point],
 ) -> dict[str, tuple[str, ...]]:
   """By the name of a point, where there are more than an evaluation has."""
+  asked, split = _SECTIONS.value, _SPLIT.value
+  for name in asked:
+    lacks = [measures.lack(name, point.settings, split) for point in points]
+    if None not in lacks:
+      raise errors.UserError(f'--sections={name}: {lacks[0]}')
   found = {
-    point.name: measures.of_a_sweep(
-      _SECTIONS.value, point.settings, _SPLIT.value
-    )
+    point.name: measures.of_a_sweep(asked, point.settings, split)
     for point in points
   }
-  for name in _SECTIONS.value:
-    known: tuple[str, ...] = measures.HEADLINE
-    if points[0].settings.semi_supervised.labels:
-      known = ('classification',)
-    if name not in known and not any(name in each for each in found.values()):
-      raise errors.UserError(
-        f'--sections={name}: no point of the sweep can be measured so'
-      )
   return {name: sections for name, sections in found.items() if sections}
 
 
