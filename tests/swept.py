@@ -9,6 +9,23 @@ from lvdecode.sweeps import table
 BASE = base.get_config('quick').to_dict()
 TEXTS = 9  # asked for
 SETS = ((), ('memory',), ('input', 'memory'))
+COMPLETION = {
+  'texts': 9,
+  'written': {
+    'likely words': {
+      'bleu': [20.0, 9.0, 5.0, 4.25],
+      'distinct_1': 3.5,
+      'distinct_2': 23.5,
+      'words': 90,
+    },
+    'drawn words': {
+      'bleu': [1.0, 1.0, 1.0, 1.0],
+      'distinct_1': 50.0,
+      'distinct_2': 60.0,
+      'words': 90,
+    },
+  },
+}
 
 
 def all_points(seeds=2):
@@ -45,6 +62,12 @@ def evaluated(folder, point, **changes):
   origin = {'asked_texts': TEXTS}
   text = json.dumps({'figures': figures | changes, 'provenance': origin})
   (home / 'test.json').write_text(text)
+
+
+def measured(folder, point, **sections):
+  """Adds sections to what `evaluated` wrote."""
+  path = folder / point.name / 'evaluation' / 'test.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | sections))
 
 
 def rows(folder, found):

@@ -175,7 +175,6 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
   """Mean ± standard deviation over seeds, then what is missing, and why."""
   keys, found = groups(rows)
   done = sum(row.status == 'done' for row in rows)
-  texts = sorted({int(row.figures['texts']) for row in rows if row.figures})
   shown = [(n, h) for n, h in FIGURES if any(n in g.mean for g in found)]
   shown = shown or list(FIGURES)
   head = [*points_lib.short_names(keys), 'runs', *(h for _, h in shown)]
@@ -188,22 +187,16 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
     units = (
       'per cent of the texts with a label; macro-F1 counts each label once'
     )
-  completed = sorted(
-    {
-      int(row.figures['completed_texts'])
-      for row in rows
-      if 'completed_texts' in row.figures
-    }
-  )
+  completed = _counts(rows, 'completed_texts')
   if completed:
     units += (
       '; BLEU-4 (0..100) and distinct-1 and -2 (per cent of the words, of the '
       f'pairs of words) of a text of {_CHOSEN} for each of '
-      f'{" or ".join(map(str, completed))} conditions'
+      f'{completed} conditions'
     )
   lines = [
     f'{done} of {len(rows)} runs. {split} split, '
-    f'{" or ".join(map(str, texts)) or "no"} texts; {units}; mean ± standard '
+    f'{_counts(rows, "texts") or "no"} texts; {units}; mean ± standard '
     'deviation over the seeds.',
     '',
     _line(head),
@@ -218,6 +211,12 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
     if row.status == 'failed':
       lines += ['', f'Failed: `{row.point.name}`: {row.error}']
   return '\n'.join(lines) + '\n'
+
+
+def _counts(rows: Sequence[Row], name: str) -> str:
+  """The numbers that rows have of it; '' where none has."""
+  found = {int(row.figures[name]) for row in rows if name in row.figures}
+  return ' or '.join(map(str, sorted(found)))
 
 
 def _figures(

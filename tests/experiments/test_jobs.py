@@ -1,7 +1,5 @@
 """The commands of a sweep's points ask for what is missing."""
 
-import json
-
 import swept
 
 from experiments import jobs
@@ -40,19 +38,6 @@ def test_what_was_measured_before_is_not_asked_for_again(tmp_path):
   swept.evaluated(tmp_path, point)
   assert chosen.row(point).status == 'open'
   assert asked(chosen.evaluation(point, 'python')) == ['completion']
-  path = tmp_path / point.name / 'evaluation' / 'test.json'
   sections = dict.fromkeys(HEADLINE, {})
-  completion = {
-    'texts': 9,
-    'written': {
-      'likely words': {
-        'bleu': [4.0, 3.0, 2.0, 1.0],
-        'distinct_1': 1.0,
-        'distinct_2': 2.0,
-        'words': 9,
-      }
-    },
-  }
-  written = json.loads(path.read_text()) | sections
-  path.write_text(json.dumps(written | {'completion': completion}))
+  swept.measured(tmp_path, point, completion=swept.COMPLETION, **sections)
   assert chosen.row(point).status == 'done'

@@ -182,32 +182,11 @@ def test_a_point_that_was_not_trained_to_its_end_is_open(tmp_path):
   assert row.status == 'open'
 
 
-_COMPLETION = {
-  'texts': 9,
-  'written': {
-    'likely words': {
-      'bleu': [20.0, 9.0, 5.0, 4.25],
-      'distinct_1': 3.5,
-      'distinct_2': 23.5,
-      'words': 90,
-    },
-    'drawn words': {
-      'bleu': [1.0, 1.0, 1.0, 1.0],
-      'distinct_1': 50.0,
-      'distinct_2': 60.0,
-      'words': 90,
-    },
-  },
-}
-
-
 def test_completions_are_columns(tmp_path):
   found = swept.all_points(seeds=1)
   for point in found:
     swept.evaluated(tmp_path, point)
-    path = tmp_path / point.name / 'evaluation' / 'test.json'
-    written = json.loads(path.read_text()) | {'completion': _COMPLETION}
-    path.write_text(json.dumps(written))
+    swept.measured(tmp_path, point, completion=swept.COMPLETION)
   row = table.read(tmp_path, found[0], 'test', 5, swept.TEXTS)
   assert row.figures['bleu_4'] == 4.25 and row.figures['kl'] == 0.0
   text = table.to_markdown(swept.rows(tmp_path, found), 'test', 5)
