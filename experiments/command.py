@@ -70,7 +70,7 @@ def workdirs() -> list[pathlib.Path]:
         f'--workdir={name} is a URL, and a run needs a folder: mount the bucket '
         'and give where it is mounted'
       )
-  return [pathlib.Path(os.path.expanduser(name)) for name in _WORKDIR.value]
+  return [errors.path(name) for name in _WORKDIR.value]
 
 
 def workdir() -> pathlib.Path:

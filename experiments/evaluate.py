@@ -8,7 +8,6 @@ python -m experiments.evaluate --workdir=runs/a --workdir=runs/b --report
 import contextlib
 import dataclasses
 import logging
-import os
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -70,7 +69,7 @@ def main() -> None:
   if _REPORT.value:
     path = workdirs[0] / 'report' / 'index.html'
     if _OUT.value:
-      path = pathlib.Path(os.path.expanduser(_OUT.value))
+      path = errors.path(_OUT.value)
     page.write(path, [_run(run) for run in runs])
     print(f'report   {path}')
 

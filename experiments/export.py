@@ -8,7 +8,6 @@ its GPT-2 as Hugging Face's transformers lays one out.
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import tempfile
@@ -41,7 +40,7 @@ _TO = flags.DEFINE_string(
 def main() -> None:
   if not _TO.value:
     raise errors.UserError('--to is missing: give the folder to be written')
-  folder = pathlib.Path(os.path.expanduser(_TO.value)).resolve()
+  folder = errors.path(_TO.value).resolve()
   _vacant(folder)
   export(restore.load(command.workdir(), command.STEP.value), folder)
   print(f'model    {folder}\ndecoder  {folder / DECODER}')

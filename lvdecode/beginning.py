@@ -24,9 +24,8 @@ def settings(config: Mapping[str, Any]) -> settings_lib.Settings:
 
   Sizes, activation and epsilon of `model.decoder`, and the tokenizer, are
   those of the folder `pretrained.decoder`, and so is the width of an encoder on
-  its embeddings; those of `model.encoder` are those
-  of `pretrained.encoder`, of which a GPT-2 gives as many layers as the config
-  asks for, its first ones.
+  its embeddings; those of `model.encoder` are those of `pretrained.encoder`, of
+  which a GPT-2 gives as many layers as the config asks for, its first ones.
 
   Raises:
     UserError: as `settings.from_dict`, or of a folder that cannot be used.

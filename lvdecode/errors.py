@@ -2,6 +2,8 @@
 
 import difflib
 import math
+import os
+import pathlib
 from typing import Any
 
 
@@ -12,6 +14,14 @@ class UserError(ValueError):
   Commands print it alone and exit with code 2; everything else that is raised
   is a defect of ours and keeps its traceback.
   """
+
+
+def path(name: str | os.PathLike[str]) -> pathlib.Path:
+  """A path as a user wrote it, with '~' for his home.
+
+  '~nobody' stays as it is and is then not found; pathlib's own way raises.
+  """
+  return pathlib.Path(os.path.expanduser(name))
 
 
 def did_you_mean(word: str, known: tuple[str, ...]) -> str:

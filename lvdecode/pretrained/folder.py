@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 import importlib
 import json
-import os
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -196,7 +195,7 @@ def find(name: str) -> pathlib.Path:
   Raises:
     UserError: there is none.
   """
-  path = pathlib.Path(os.path.expanduser(name))
+  path = errors.path(name)
   if path.is_dir():
     return path
   if path.exists() or not re.fullmatch(_HUB_NAME, name):

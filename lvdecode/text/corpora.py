@@ -30,9 +30,7 @@ class Corpus(NamedTuple):
   dropped: int  # texts left out as too long
   encoder: pipeline.EncoderInput | None = None  # N rows of them
   condition: pipeline.Condition | None = None  # N rows, of the longest length
-  conditions_truncated: int = (
-    0  # cut to the longest length, words from the left
-  )
+  conditions_truncated: int = 0  # that lost words to be short enough
   conditions_unknown: int = 0  # unknown tokens in all conditions
   label: Int[np.ndarray, ' N'] | None = None  # places in label_names, or -1
   label_names: tuple[str, ...] = ()

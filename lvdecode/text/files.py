@@ -4,7 +4,6 @@ from collections.abc import Iterator
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ class Files(NamedTuple):
 
 def load(path: str) -> Files:
   """Reads a folder of train/validation/test files, or one file as train."""
-  root = pathlib.Path(os.path.expanduser(path))
+  root = errors.path(path)
   if root.is_file():
     paths = {'train': root}
   elif root.is_dir():
@@ -79,7 +78,7 @@ def read_lines(path: pathlib.Path) -> list[str]:
 
 def _bytes(path: pathlib.Path) -> bytes:
   try:
-    return pathlib.Path(os.path.expanduser(path)).read_bytes()
+    return errors.path(path).read_bytes()
   except OSError as error:
     raise errors.UserError(
       f'{path} cannot be read ({error.strerror}): give a text file'

@@ -187,7 +187,7 @@ def load(
   Special tokens in `added` get ids behind the vocabulary; no other id moves.
   The `markers` are tokens it must have then, beside those it was saved with.
   """
-  path = pathlib.Path(os.path.expanduser(folder))
+  path = errors.path(folder)
   file = path / _FILE if path.is_dir() else path
   try:
     if file.is_file():
