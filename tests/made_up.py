@@ -66,6 +66,7 @@ def the_information():
     saturated=False,
     kl=interval,
     mutual_information=interval,
+    most_mutual_information=4.5,
     marginal_kl=interval,
     prior_information=interval,
     total_correlation=interval,

@@ -29,11 +29,14 @@ class Densities(NamedTuple):
   Attributes:
     own: [N], log q(z_n | y_n).
     joint: [N], log q(z_n).
+    others: [N], log 1/(N-1) sum_{m != n} q(z_n | y_m), of the other texts; -inf
+      where there is no other.
     factors: [N], sum_d log q(z_nd), of its marginals.
   """
 
   own: Float[Array, ' N']
   joint: Float[Array, ' N']
+  others: Float[Array, ' N']
   factors: Float[Array, ' N']
 
 
@@ -41,13 +44,15 @@ def densities(q: gaussian.Gaussian, z: Float[np.ndarray, 'N Z']) -> Densities:
   """Of every text, over all pairs of texts: time N^2 Z, memory N Z.
 
   mean(own - joint) estimates I_q(y; z) (Hoffman & Johnson 2016; He et al.
-  2019). It cannot exceed ln N, whatever the truth: report ln N beside it.
+  2019). It is a lower bound in expectation and cannot exceed ln N, whatever the
+  truth: report ln N beside it. mean(own - others) is an upper bound in
+  expectation (Poole et al. 2019, section 2.1).
   mean(joint - factors) estimates the total correlation of q(z) (Chen et al.
   2018, with all texts in the place of their weighted minibatch).
   """
   if not z.shape[1]:
     nothing = jnp.zeros(z.shape[0])
-    return Densities(nothing, nothing, nothing)
+    return Densities(nothing, nothing, nothing, nothing)
   return _densities(q, jnp.asarray(z), _block(z.shape))
 
 
@@ -75,9 +80,11 @@ def _densities(q, z, block) -> Densities:
       jnp.broadcast_to(z[n], q.mean.shape)[..., None]
     )
     whole = jnp.sum(log_density, axis=1)
+    rest = jnp.where(jnp.arange(count) == n, -jnp.inf, whole)
     return Densities(
       own=whole[n],
       joint=jax.nn.logsumexp(whole) - math.log(count),
+      others=jax.nn.logsumexp(rest) - math.log(max(count - 1, 1)),
       factors=jnp.sum(jax.nn.logsumexp(log_density, axis=0) - math.log(count)),
     )
 
