@@ -98,13 +98,13 @@ class Split:
 
   def keys(self, rows: Int[np.ndarray, ' B'], purpose: int) -> Key[Array, ' B']:
     """One key a text, by its row; fillers share one. Purposes see above."""
-    return text_keys(self.seed + purpose, rows)
+    return text_keys(_root(self.seed, purpose), rows)
 
   @functools.cached_property
   def sample(self) -> OneSample:
     """One z of every text, drawn once and used by all figures."""
-    seed = self.seed + SAMPLE
-    return one_sample(self.task, self.params, self.batches(), seed)
+    root = _root(self.seed, SAMPLE)
+    return one_sample(self.task, self.params, self.batches(), root)
 
   @functools.cached_property
   def neighbour(self) -> Int[np.ndarray, ' N'] | None:
@@ -143,12 +143,12 @@ def one_sample(
   task: latent.LatentTask,
   params: Any,
   batches: Iterator[tuple[pipeline.Batch, Int[np.ndarray, ' B']]],
-  seed: int,
+  root: Key[Array, ''],
 ) -> OneSample:
   """`LatentTask.evaluate` of every text, in the order of the rows."""
   parts, order = [], []
   for batch, rows in batches:
-    sample = _one_sample(task, params, batch, text_keys(seed, rows))
+    sample = _one_sample(task, params, batch, text_keys(root, rows))
     real = rows >= 0
     parts.append(OneSample(*(np.asarray(field)[real] for field in sample)))
     order.append(rows[real])
@@ -171,11 +171,17 @@ def standard_error(values: Float[np.ndarray, ' N']) -> float:
   return deviation / math.sqrt(len(values))
 
 
-def text_keys(seed: int, rows: Int[np.ndarray, ' B']) -> Key[Array, ' B']:
+def text_keys(
+  root: Key[Array, ''], rows: Int[np.ndarray, ' B']
+) -> Key[Array, ' B']:
   """One key a text, by its row; fillers share one."""
-  root = jax.random.key(seed)
   texts = jnp.asarray(np.maximum(rows, 0))
   return jax.vmap(jax.random.fold_in, (None, 0))(root, texts)
+
+
+def _root(seed: int, purpose: int) -> Key[Array, '']:
+  """Not their sum: what one seed draws for this is another's for that."""
+  return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
 @functools.partial(jax.jit, static_argnames='task')
