@@ -12,9 +12,21 @@ from typing import Any
 import jax
 
 from lvdecode import errors
+from lvdecode.training import hosts
 from lvdecode.training import workdir as workdir_lib
 
-_LIBRARIES = ('jax', 'flax', 'numpy', 'lvdecode')
+# Of the model, and of what counts words, compares texts and learns from codes.
+_LIBRARIES = (
+  'lvdecode',
+  'jax',
+  'jaxlib',
+  'flax',
+  'numpy',
+  'tokenizers',
+  'sacrebleu',
+  'rapidfuzz',
+  'scikit-learn',
+)
 _OF_SAMPLES = ('figures', 'likelihood')  # sections that depend on K
 
 
@@ -33,6 +45,7 @@ class Provenance:
     batch_size: texts a batch; it moves figures in their last digits only.
     samples: K of the importance-weighted bound; None where it was not measured.
     seed: of everything that was drawn.
+    code: a digest of lvdecode's source.
     libraries: their versions; null for one that is not installed as a package.
     device: the kind of the devices.
     devices: how many.
@@ -47,6 +60,7 @@ class Provenance:
   batch_size: int
   samples: int | None
   seed: int
+  code: str
   libraries: dict[str, str | None]
   device: str
   devices: int
@@ -76,6 +90,7 @@ def make(
     batch_size=batch_size,
     samples=samples,
     seed=seed,
+    code=hosts.code()['code.source'],
     libraries=libraries(),
     device=devices[0].device_kind,
     devices=len(devices),

@@ -9,6 +9,7 @@ import pytest
 
 from lvdecode import errors
 from lvdecode.evaluation import provenance
+from lvdecode.training import hosts
 
 
 def make(workdir, **changes):
@@ -44,9 +45,18 @@ def test_the_hash_is_of_the_settings_not_of_their_layout(workdir):
 def test_it_names_libraries_devices_and_data(workdir):
   got = make(workdir)
   assert got.libraries['jax'] == jax.__version__
-  assert set(got.libraries) == {'jax', 'flax', 'numpy', 'lvdecode'}
+  # What counts words and compares texts, too.
+  assert {'jaxlib', 'sacrebleu', 'rapidfuzz'} < set(got.libraries)
+  assert all(got.libraries.values())
+  assert len(got.code) == 16
   assert (got.device, got.devices) == ('cpu', 8)
   assert got.data_fingerprint == 'f'
+
+
+def test_sections_of_other_code_are_not_kept(workdir, monkeypatch):
+  written(workdir, {'use': {}})
+  monkeypatch.setattr(hosts, 'code', lambda: {'code.source': 'other'})
+  assert set(written(workdir, {'text': {}})) == {'provenance', 'text'}
 
 
 def written(workdir, sections, **changes):
