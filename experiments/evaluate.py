@@ -128,10 +128,20 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
     console.print(figures.to_table(found['figures'], title))
   for name, section in new.items():
     console.print(measures.SECTIONS[name].to_table(section, f'{title}: {name}'))
-  print(f'{sum(seconds.values()):.0f} s; written to {path}')
+  print(f'{_durations(split, samples, seconds)}; written to {path}')
   if mistake is not None:
     raise mistake
   return Evaluated(model, data, provenance.read(path), found)
+
+
+def _durations(
+  split: split_lib.Split, samples: int | None, seconds: dict[str, float]
+) -> str:
+  shown = f'{sum(seconds.values()):.0f} s'
+  if 'likelihood' in seconds and samples:
+    each = 1e3 * seconds['likelihood'] / (split.count * samples)
+    shown += f', likelihood {each:.2g} ms a sample of a text'
+  return shown
 
 
 def _origin(

@@ -62,10 +62,12 @@ class Codes:
   Attributes:
     interpolation: between pairs of texts.
     sums: of three texts each.
+    samples: K of the bound that gives the NLL along the paths.
   """
 
   interpolation: Interpolation
   sums: tuple[Sum, ...]
+  samples: int
 
 
 def measure(
@@ -74,7 +76,8 @@ def measure(
   *,
   encode: Encode,
   decode: Decode,
-  nll: Nll,
+  nll: Callable[[Sequence[str], int], Float[np.ndarray, ' n']],
+  samples: int,
   pairs: int,
   steps: int,
   shown: int,
@@ -88,7 +91,8 @@ def measure(
       a c with b's. None: any three texts.
     encode: to posterior means.
     decode: greedily, or a step changes more than z does.
-    nll: of the decoded texts.
+    nll: of the decoded texts, by the bound of so many samples.
+    samples: K of it.
     pairs: P; fewer if the split has not as many.
     steps: S, the texts of a path, both ends counted.
     shown: how many paths and sums are kept to be read.
@@ -107,11 +111,18 @@ def measure(
   triples = [_triple(labels, len(texts), rng) for _ in range(shown)]
   return Codes(
     interpolation=interpolate(
-      ends[::2], ends[1::2], encode, decode, nll, steps, shown
+      ends[::2],
+      ends[1::2],
+      encode,
+      decode,
+      lambda some: nll(some, samples),
+      steps,
+      shown,
     ),
     sums=arithmetic(
       [(texts[a], texts[b], texts[c]) for a, b, c in triples], encode, decode
     ),
+    samples=samples,
   )
 
 
@@ -202,7 +213,8 @@ def to_table(codes: Codes, title: str) -> rich_table.Table:
   ):
     shown = 'all ends decode alike' if value is None else f'{value:.2f}'
     table.add_row(name, shown, unit)
-  table.add_row('NLL along the path', _list(path.nll), 'nats per sequence')
+  bound = f'NLL along the path, K = {codes.samples}'
+  table.add_row(bound, _list(path.nll), 'nats per sequence')
   table.add_row('', _list(path.nll_per_word), 'nats per word, ends counted')
   for texts in path.paths:
     table.add_section()

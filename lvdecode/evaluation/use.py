@@ -175,7 +175,8 @@ def to_table(use: Use, title: str) -> rich_table.Table:
   for place in use.positions:
     if place.position in _SHOWN:
       table.add_row(
-        f'token {place.position} of {place.texts:,} texts; z from the prior',
+        f'token {place.position} of {place.texts:,} texts, nats a token; z from '
+        'the prior',
         f'{place.nll:.2f}',
         f'{place.prior_gain:+.2f}',
       )

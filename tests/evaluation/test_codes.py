@@ -92,7 +92,14 @@ LABELS = [str(text.count('a')) for text in TEXTS]
 
 def measured(labels=LABELS, texts=TEXTS, **changes):
   chosen = dict(
-    encode=encode, decode=decode, nll=nll, pairs=3, steps=4, shown=2, seed=0
+    encode=encode,
+    decode=decode,
+    nll=lambda texts, samples: nll(texts) + samples,
+    samples=5,
+    pairs=3,
+    steps=4,
+    shown=2,
+    seed=0,
   )
   return codes.measure(texts, labels, **{**chosen, **changes})
 
@@ -143,5 +150,5 @@ def test_what_cannot_be_measured_is_refused(changes, message):
 def test_the_table_shows_figures_paths_and_sums():
   file = io.StringIO()
   console.Console(file=file, width=120).print(codes.to_table(measured(), 'x'))
-  for wanted in ('path 4/4', r'a - b \+ c', 'nats per sequence', '3 pairs'):
+  for wanted in ('path 4/4', r'a - b \+ c', 'K = 5', 'nats per sequence', '3 pairs'):
     assert re.search(wanted, file.getvalue())
