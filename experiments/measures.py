@@ -76,7 +76,7 @@ HEADLINE = ('likelihood', 'information', 'use')
 # would take long and change little.
 _DECODED = 1_000
 _LEARNED = 10_000
-_CLASSIFIED = 10  # samples of the bound for each label
+_SAMPLES = 10  # of the bound of a text that was written, or under a label
 _LACKS = {
   'latent': 'the run has no latent: model.injection.points is empty',
   'attributes': 'the data have no labels: set data.label_field',
@@ -141,10 +141,10 @@ def _classification(asked: Asked) -> classification.Classification:
     sources.spread(asked.data, _DECODED),
     model.labels,
     nll=lambda texts, label: model.nll(
-      texts, _CLASSIFIED, seed, [label] * len(texts)
+      texts, _SAMPLES, seed, [label] * len(texts)
     ),
     shares=counts / counts.sum(),
-    samples=_CLASSIFIED,
+    samples=_SAMPLES,
   )
 
 
@@ -162,7 +162,10 @@ def _codes(asked: Asked) -> codes.Codes:
     asked.data.labels,
     encode=asked.means,
     decode=asked.model.decode,
-    nll=lambda texts: asked.model.nll(texts, samples=10),
+    nll=lambda texts, samples: asked.model.nll(
+      texts, samples, asked.split.seed
+    ),
+    samples=_SAMPLES,
     pairs=100,
     steps=8,
     shown=5,
@@ -188,9 +191,9 @@ def _attributes(asked: Asked) -> attributes.Attributes:
 
 
 def _disentanglement(asked: Asked) -> disentanglement.Disentanglement:
-  found = probing.label(
-    asked.data, asked.means, _LEARNED // 2, asked.split.seed
-  )
+  # A label may be one of the factors again, which no code can tell apart.
+  data = asked.data._replace(labels=None)
+  found = probing.label(data, asked.means, _LEARNED // 2, asked.split.seed)
   return disentanglement.measure(
     found.mean, found.attributes, seed=asked.split.seed
   )

@@ -55,7 +55,9 @@ class Disentanglement:
   """Scores of the posterior means, and what they are to be compared with.
 
   Attributes:
-    texts: N; half of them are learned from and half tested on.
+    texts: N; DCI and SAP learn from half of them and are tested on the other,
+      MIG is of all, z-diff and z-min-var learn from some draws of them and are
+      tested on others.
     factors: names of the known factors.
     latent_size: Z.
     active_units: dimensions with a variance of the mean above 0.01; the others
