@@ -84,7 +84,8 @@ class Report:
 def validation_figures(split: split_lib.Split) -> dict[str, float]:
   """The cheap figures of training: means over texts, in nats a sequence.
 
-  The cost is that of one sample of every text, and one more decoder pass.
+  The cost is that of one sample of every text, two more decoder passes, and
+  what `use.followed` asks of a few texts.
   """
   texts = split.sample
   if not split.latent_size:
@@ -102,9 +103,7 @@ def validation_figures(split: split_lib.Split) -> dict[str, float]:
     ),
     'log_texts': math.log(split.count),
   }
-  if split.neighbour is not None:
-    figures['shuffled_gap'] = use_lib.shuffled_gap(split)
-  return figures
+  return figures | use_lib.followed(split)
 
 
 def evaluate(

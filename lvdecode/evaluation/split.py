@@ -116,6 +116,17 @@ class Split:
     neighbour[circle] = np.roll(circle, 1)
     return neighbour
 
+  def few(self, count: int) -> 'Split':
+    """The first texts of it with the z they have, of one static length."""
+    rows = np.arange(min(count, self.count))
+    some = dataclasses.replace(
+      self,
+      corpus=corpora.take(self.corpus, rows),
+      lengths=self.lengths[-1:],
+    )
+    some.__dict__['sample'] = OneSample(*(x[rows] for x in self.sample))
+    return some
+
   def per_text(
     self,
     measure: Callable[

@@ -15,6 +15,7 @@ from lvdecode.evaluation import split as split_lib
 from lvdecode.latent import probes
 from lvdecode.tasks import noise
 
+_FOLLOWED = 256  # texts
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # positions, in the table
 
 
@@ -201,12 +202,31 @@ def _changes(use: Use) -> dict[str, Change | None]:
   )
 
 
-def shuffled_gap(split: split_lib.Split) -> float:
-  """`Use.shuffled.gap` and nothing else, for a split of two texts or more."""
-  neighbour = split.neighbour
-  assert neighbour is not None
-  nll = _nll(split, split.sample.of(neighbour), None)
-  return split_lib.mean(nll - split.sample.nll)
+def followed(split: split_lib.Split) -> dict[str, float]:
+  """The cheap ones of `Use`, to be followed while a model is trained.
+
+  `shuffled_gap` (where there is another text) and `zeroed_gap` of all texts.
+  What needs programs of its own is of the first 256 and one static length: by
+  injection point `knocked_out_POINT`, the gap without it, and by layer
+  `memory_mass_LAYER`, the mean share of its heads.
+  """
+  texts, neighbour = split.sample, split.neighbour
+  latents = {'zeroed_gap': texts.prior_mean}
+  if neighbour is not None:
+    latents['shuffled_gap'] = texts.of(neighbour)
+  found = {
+    name: split_lib.mean(_nll(split, z, None) - texts.nll)
+    for name, z in latents.items()
+  }
+  few = split.few(_FOLLOWED)
+  own = _nll(few, few.sample.z, None)
+  for point in split.task.points:
+    rest = _nll(few, few.sample.z, _without(split.task.points, point))
+    found[f'knocked_out_{point}'] = split_lib.mean(rest - own)
+  if 'memory' in split.task.points:
+    for layer, heads in enumerate(_memory(few, lambda texts: None)[0]):
+      found[f'memory_mass_{layer}'] = sum(heads) / len(heads)
+  return found
 
 
 def untold_nll(split: split_lib.Split) -> float:

@@ -17,6 +17,8 @@ _PANELS = (
   ('reconstruction NLL', 'nats per sequence', 'nll'),
   ('KL(q || p)', 'nats per sequence', 'kl'),
   ('beta', 'weight of the KL', 'beta'),
+  ("NLL added by another text's z", 'nats per sequence', 'shuffled_gap'),
+  ('mutual information', 'nats a text', 'mutual_information'),
 )
 # Of a classifier that learns from labels alone, which has none of those.
 _OF_LABELS = (
@@ -40,16 +42,11 @@ def read_metrics(workdir: pathlib.Path) -> Lines:
 
 
 def curves(workdir: pathlib.Path) -> mpl_figure.Figure:
-  """-ELBO, NLL, KL and beta over the steps, training and validation.
-
-  Of a classifier what is known of its labels; where both are, all of them.
-  """
+  """What the run has of the panels over the steps, training and validation."""
   lines = read_metrics(workdir)
   names = {name.rpartition('/')[-1] for line in lines for name in line}
-  shown = [panel for panel in _OF_LABELS if panel[-1] in names]
-  if not shown or names & {panel[-1] for panel in _PANELS}:
-    shown = [*_PANELS, *shown]
-  rows = -(-len(shown) // 2)
+  shown = [panel for panel in (*_PANELS, *_OF_LABELS) if panel[-1] in names]
+  rows = max(1, -(-len(shown) // 2))
   picture = mpl_figure.Figure(figsize=(10, 3 * rows), layout='constrained')
   places = picture.subplots(rows, 2, squeeze=False).flat
   for axes, panel in itertools.zip_longest(places, shown):

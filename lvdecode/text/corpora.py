@@ -251,6 +251,19 @@ def _int32(condition: pipeline.Condition) -> pipeline.Condition:
   )
 
 
+def take(corpus: Corpus, rows: Int[np.ndarray, ' n']) -> Corpus:
+  """Some rows; what is counted in all stays as it is."""
+
+  def of(field):
+    if isinstance(field, np.ndarray):
+      return field[rows]
+    if hasattr(field, '_fields'):
+      return type(field)(*map(of, field))
+    return field
+
+  return of(corpus)
+
+
 def unknown(texts: Sequence[str], tokenizer: tokenizers.Tokenizer) -> list[str]:
   """The texts of which no token is in the vocabulary."""
   return [

@@ -246,6 +246,8 @@ def test_validation_figures_are_means_over_texts():
     'mutual_information': pytest.approx(math.log(N), abs=1e-3),
     'log_texts': pytest.approx(math.log(N)),
     'shuffled_gap': pytest.approx((n + 7).mean() - (10 * n + 100).mean()),
+    'zeroed_gap': pytest.approx(-(10 * n + 100).mean()),
+    'knocked_out_input': 0.0,  # it is told whatever the points
   }
 
 

@@ -150,6 +150,25 @@ def test_without_a_point_z_makes_no_difference_there(point):
   np.testing.assert_array_equal(nll(near, injection.POINTS), nll(near, None))
 
 
+def test_what_is_followed_in_training_are_the_same_figures(both, monkeypatch):
+  asked, got = both
+
+  def expected(got, few):
+    return {
+      'shuffled_gap': got.shuffled.gap,
+      'zeroed_gap': got.zeroed.gap,
+      'knocked_out_input': few.knocked_out['input'].gap,
+      'knocked_out_memory': few.knocked_out['memory'].gap,
+      'memory_mass_0': np.mean(few.memory_mass[0]),
+    }
+
+  assert use.followed(asked) == pytest.approx(expected(got, got), abs=1e-4)
+  monkeypatch.setattr(use, '_FOLLOWED', 3)
+  few = use.measure(asked.few(3))
+  assert few.texts == 3 and few.own_nll != pytest.approx(got.own_nll)
+  assert use.followed(asked) == pytest.approx(expected(got, few), abs=1e-4)
+
+
 def test_attention_on_memory_is_known_where_scores_are_equal():
   """Zero keys and queries: attention is even over all that is seen."""
   slots = 2

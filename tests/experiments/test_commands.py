@@ -67,6 +67,8 @@ def workdir(call, tmp_path_factory):
   code, out, err = call('run', *SHORT, f'--workdir={folder}')
   assert code == 0, err
   assert str(folder / 'curves.png') in out
+  # Four steps learn to use nothing.
+  assert err.count('z looks collapsed') == 1
   return folder
 
 
@@ -378,3 +380,5 @@ def test_a_killed_run_ends_in_the_same_bits(call, start, environment, tmp_path):
     for folder in (whole, killed)
   ]
   assert metrics[0] == metrics[1]
+  followed = {name for line in metrics[0] for name in line}
+  assert {'evaluate/shuffled_gap', 'evaluate/knocked_out_memory'} < followed
