@@ -89,6 +89,13 @@ class Linear(_Truth):
     normal = math.log(2 * math.pi) + 2 * params['log_noise']
     return 0.5 * (square + normal) * seen
 
+  def expected_nll(self, params, batch, normal):
+    """E[-log p(y_t | z)] of z ~ normal, in closed form."""
+    seen = jnp.asarray(batch.weights)[:, 1:]
+    spread = jnp.exp(normal.logvar) @ _loads(params, seen.shape[1]).T ** 2
+    middle = self.token_nll(params, batch, normal.mean)
+    return middle + 0.5 * jnp.exp(-2 * params['log_noise']) * spread * seen
+
   def _seen(self, params, batch):
     seen = jnp.asarray(batch.weights)[:, 1:]
     return params['values'][batch.tokens[:, 1:]], seen

@@ -98,8 +98,8 @@ def test_kl_of_evaluate_is_the_kl_to_the_prior_of_the_task(name):
   assert (abs(estimate.mean(0) - got) < 5 * error).all()
 
 
-def gradient(bound, task, samples, groups):
-  """Of the mean bound, in the decoder's parameters; mean and its error."""
+def gradient(bound, task, samples, groups, names=('loads', 'bias')):
+  """Of the mean bound, in some parameters; mean and its error."""
   params = truth.params(task)
 
   @jax.jit
@@ -108,7 +108,7 @@ def gradient(bound, task, samples, groups):
       weights = weigh(task, params | changed, keys, samples)
       return jnp.mean(bound(weights))
 
-    changed = {name: params[name] for name in ('loads', 'bias')}
+    changed = {name: params[name] for name in names}
     return jax.grad(mean)(changed)
 
   found = [one(tiny.keys(60, seed)) for seed in range(groups)]
@@ -116,10 +116,10 @@ def gradient(bound, task, samples, groups):
   return flat.mean(0), flat.std(0) / groups**0.5
 
 
-def exact_gradient(task):
+def exact_gradient(task, names=('loads', 'bias')):
   """By differences of the exact -log p(y), in float64."""
   params = truth.params(task)
-  changed = {name: params[name] for name in ('loads', 'bias')}
+  changed = {name: params[name] for name in names}
   flat, back = flatten_util.ravel_pytree(changed)
   flat, found = np.asarray(flat, np.float64), []
   for place in range(len(flat)):
@@ -143,6 +143,41 @@ def test_the_gradient_of_the_bound_is_that_of_the_likelihood(name):
   if not task.shift:
     got, error = gradient(lambda w: -w[0], task, 1, 50)
     assert (abs(got - known) < 5 * error + 1e-3).all()
+
+
+@pytest.mark.slow
+def test_so_it_is_where_the_likelihood_is_an_integral():
+  task = TASKS['words']
+  known = exact_gradient(task, ('loads',))
+  got, _ = gradient(bounds.importance_weighted_nll, task, 500, 8, ('loads',))
+  np.testing.assert_allclose(got, known, atol=0.004, rtol=0.03)
+  # The posterior's parameters are no part of the likelihood.
+  of_q = ('q_mean', 'q_logvar')
+  got, error = gradient(bounds.importance_weighted_nll, task, 500, 8, of_q)
+  assert (abs(got) < 0.004).all()
+  got, _ = gradient(lambda w: -w[0], task, 1, 50, of_q)
+  assert abs(got).max() > 0.02
+
+
+@pytest.mark.parametrize('name', ['linear', 'linear_conditional'])
+def test_the_gradient_of_the_elbo_has_its_closed_form(name):
+  """Where q is wrong, through q's own parameters and the prior's, too."""
+  task, params = TASKS[name], truth.params(TASKS[name])
+  names = ('loads', 'bias', 'log_noise')
+  if task.conditional:
+    names += ('prior_mean', 'prior_logvar')
+
+  def minus_elbo(changed):
+    whole = params | changed
+    q, prior = task.encode(whole, BATCH), task.prior(whole, BATCH)
+    nll = task.expected_nll(whole, BATCH, q)
+    return jnp.mean(nll.sum(1) + gaussian.kl(q, prior).sum(1))
+
+  known = jax.grad(minus_elbo)({name: params[name] for name in names})
+  known = np.asarray(flatten_util.ravel_pytree(known)[0])
+  got, error = gradient(lambda w: -w[0], task, 1, 100, names)
+  assert (abs(got - known) < 5 * error + 1e-4).all()
+  assert (error < 0.05 * abs(known).max() + 1e-6).all()
 
 
 SMALL = tiny.shallow(points=('input', 'memory'))

@@ -100,6 +100,31 @@ def test_loss_at_beta_one_is_minus_the_elbo():
     assert metrics[name].weight == 3
 
 
+@pytest.mark.slow
+def test_the_gradient_is_that_of_minus_the_elbo():
+  """The loss has some of its gradient from the forward pass; this has not."""
+  task, params = tiny.task(MODEL), tiny.params(MODEL)
+  draw = jnp.asarray(noise_by_hand(1)[0], jnp.float32)
+
+  def plain(params):
+    q = task.encode(params, BATCH)
+    kl = gaussian.kl(q, gaussian.standard(draw.shape))
+    return jnp.sum(task.nll(params, BATCH, q.sample(draw))) + jnp.sum(kl)
+
+  def trained(params):
+    return task.loss(params, BATCH, tiny.streams(), None, task.init_carry())[0]
+
+  expected, got = (jax.jit(jax.grad(f))(params) for f in (plain, trained))
+  largest = max(float(abs(x).max()) for x in jax.tree.leaves(expected))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest),
+    got,
+    expected,
+  )
+  for part in ('posterior', 'injection', 'decoder'):
+    assert any(abs(x).max() > 1e-3 for x in jax.tree.leaves(got[part]))
+
+
 def test_beta_weighs_the_kl_alone():
   nll, kl = one_draw()
   beta = 0.3
