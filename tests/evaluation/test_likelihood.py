@@ -237,6 +237,31 @@ def test_the_monte_carlo_error_is_that_of_other_samples():
   assert got[0].monte_carlo_error == pytest.approx(spread, rel=0.4)
 
 
+def test_thousands_of_samples_take_the_room_of_a_few(monkeypatch):
+  """And a text is read once, however many there are."""
+  weighed, read = [], []
+  weigh_whole, read_whole = likelihood._weigh, likelihood._read
+
+  def weigh(*args, samples, mesh):
+    weighed.append(samples)
+    return weigh_whole(*args, samples=samples, mesh=mesh)
+
+  def read_once(*args):
+    read.append(args)
+    return read_whole(*args)
+
+  monkeypatch.setattr(likelihood, '_weigh', weigh)
+  monkeypatch.setattr(likelihood, '_read', read_once)
+  # A device has 4 of 25 texts and 7 fillers, 7 numbers each: 200 samples.
+  monkeypatch.setattr(likelihood, '_CALL_BYTES', {'cpu': 200 * 4 * 4 * 7})
+  got = measure('linear', 5_000)
+  assert set(weighed) == {200} and len(weighed) == 3 * 25
+  assert len(read) == 3
+  known = exact('linear').mean()
+  assert abs(got.nll - known) < 3 * got.monte_carlo_error
+  assert got.curve[-1].samples == 5_000
+
+
 def test_a_plain_language_model_has_its_exact_nll():
   plain = tiny.shallow(points=())
   asked = truth.ask(tiny.task(plain), CORPUS, params=tiny.params(plain))
