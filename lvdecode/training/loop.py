@@ -81,7 +81,10 @@ def opened(
   settings = spec.settings
   shapes = jax.eval_shape(spec.task.init, jax.random.key(spec.seed))
   optimizer = optimizer_lib.make(
-    spec.optimizer_settings, settings.steps, shapes
+    spec.optimizer_settings,
+    settings.steps,
+    shapes,
+    parts_wait=spec.reset_at > 0 or settings.encoder_updates > 1,
   )
   initial = functools.partial(
     step_lib.init_state, spec.task, optimizer.tx, spec.seed, settings.ema

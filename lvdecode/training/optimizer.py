@@ -129,9 +129,15 @@ class Optimizer(NamedTuple):
 
 
 def make(
-  settings: OptimizerSettings, total_steps: int, params: Any
+  settings: OptimizerSettings,
+  total_steps: int,
+  params: Any,
+  *,
+  parts_wait: bool = False,
 ) -> Optimizer:
   """The optimiser for `params` (arrays or shapes) over `total_steps`.
+
+  `parts_wait` says that moments will be held or begin anew for some of them.
 
   Raises:
     UserError: a parameter no pattern covers, a pattern that matches nothing,
@@ -144,9 +150,8 @@ def make(
   )
   learning_rate = _schedule(settings, total_steps)
   # optax's where it is enough: one count, not one a parameter.
-  scale_by_adam = (
-    optax.scale_by_adam if len(stages) == 1 else adam.scale_by_aged_adam
-  )
+  aged = parts_wait or len(stages) > 1
+  scale_by_adam = adam.scale_by_aged_adam if aged else optax.scale_by_adam
   parts = [
     scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps),
     _decay_and_scale(

@@ -50,8 +50,8 @@ def reset(
   """The state with a decoder that begins anew (Li et al. 2019).
 
   Its parameters are drawn again, from a stream of their own, its moments are
-  0 and its running average begins there; everything else, the optimiser's
-  count and the learning rate too, goes on.
+  0 and of age 0, and its running average begins there; everything else, the
+  learning rate too, goes on.
   """
   decoder = of(task.part, optimizer.trainable, 'decoder')
   kept = jax.tree.map(lambda chosen: not chosen, decoder)
