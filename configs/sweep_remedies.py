@@ -22,12 +22,17 @@ _REMEDIES = (
   {'objective.pretraining_steps': 500} | _FREE,
   {'objective.bag_of_words': 1.0},
   {'objective.word_dropout': 0.4},
-  {'training.encoder_updates': 5},
+  # It ends at an evaluation, so there must be some.
+  {
+    'training.encoder_updates': 5,
+    'training.evaluate_every': 100,
+    'evaluation.texts': 512,
+  },
 )
 
 
 def get_config(arg: str = '') -> base.Config:
-  c = sweep_injection.get_config('study')
+  c = sweep_injection.get_config('where')
   c.model.injection.points = ('memory',)
   c.objective.beta.kind = 'constant'
   return base.variants(c, arg, {'quick': sweep_injection.quick})

@@ -1,6 +1,7 @@
 """Every config loads, uses every key, and runs."""
 
 import importlib
+import itertools
 import json
 import pathlib
 import re
@@ -83,6 +84,62 @@ def test_the_rivals_of_a_sweep_are_accepted(tmp_path):
     ('softmax',),
   ]
   assert all(model.conditional for model in told)
+
+
+def swept(name, arg, tmp_path):
+  """The points of a sweep, as the command expands them."""
+  module = importlib.import_module(f'configs.{name}')
+  return points.expand(
+    given(load(name, arg), tmp_path), lambda add: module.sweep(add, arg)
+  )
+
+
+def test_the_sweep_is_of_every_subset_depth_and_annealing(tmp_path):
+  found = swept('sweep_injection', '', tmp_path)
+  key = 'model.injection.points'
+  told = {point.value(key) for point in found}
+  three = ('input', 'memory', 'softmax')
+  subsets = [
+    set(itertools.combinations(three, size)) for size in range(len(three) + 1)
+  ]
+  assert told == set.union(*subsets) | {('fuse',)}
+  annealings = {
+    (point.value('objective.beta.kind'), point.value('objective.rate.kind'))
+    for point in found
+  }
+  assert len(annealings) == 4 and ('constant', 'dual') in annealings
+  # Eight sets in four ways, and none in one, of three depths and seeds.
+  assert len(found) == (8 * 4 + 1) * 3 * 3
+
+
+def test_a_study_asks_everything_of_as_little_as_it_can(tmp_path):
+  found = swept('sweep_injection', 'study', tmp_path)
+  assert len(found) < 30
+  assert len({frozenset(point.overrides) for point in found}) == 1
+  memory = [
+    p for p in found if p.value('model.injection.points') == ('memory',)
+  ]
+  keys = 'beta.kind', 'rate.kind', 'free_bits.kind'
+  ways = {
+    tuple(point.value(f'objective.{key}') for key in keys)
+    for point in memory
+    if point.value('model.decoder.layers') == 2
+  }
+  assert {
+    ('constant', 'none', 'none'),  # collapse
+    ('linear', 'none', 'none'),
+    ('cyclical', 'none', 'none'),
+    ('constant', 'dual', 'none'),
+    ('constant', 'none', 'dim_batch'),
+  } == ways
+  depths = {
+    (point.value('model.injection.points'), point.value('model.decoder.layers'))
+    for point in found
+  }
+  for told in ((), ('input',), ('memory',)):
+    assert {(told, 2), (told, 6)} < depths
+  for arg, count in (('where', 15), ('quick', 4)):
+    assert len(swept('sweep_injection', arg, tmp_path)) == count
 
 
 @pytest.mark.parametrize(
