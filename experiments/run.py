@@ -27,6 +27,7 @@ from lvdecode.evaluation import split
 from lvdecode.evaluation import use
 from lvdecode.report import curves
 from lvdecode.sweeps import points
+from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import vectorize
 from lvdecode.text import batching
 from lvdecode.text import corpora
@@ -55,17 +56,6 @@ _TOGETHER = flags.DEFINE_string(
   'together',
   '',
   'JSON, {folder in --workdir: {key: value}}: such runs in one program.',
-)
-
-# What may differ when a run goes on: where the data lie (their content is
-# compared), and what does not touch the parameters but for rounding.
-_MAY_CHANGE = (
-  'data.path',
-  'training.log_every',
-  'training.micro_batch',
-  'training.model_axis',
-  'training.parallel',
-  'training.sharding',
 )
 
 
@@ -194,7 +184,7 @@ def _opened(
   fingerprint = hosts.in_turn(lambda: sources.fingerprint(settings.data, cache))
   hosts.compare({'data fingerprint': fingerprint})
   wanted = settings_lib.to_dict(settings) | {'data_fingerprint': fingerprint}
-  with workdir_lib.claim(workdir, wanted, _MAY_CHANGE):
+  with workdir_lib.claim(workdir, wanted, points_lib.NO_PART_OF_A_RUN):
     texts = hosts.in_turn(lambda: sources.read(settings.data, 'train', cache))
     both = hosts.in_turn(lambda: _tokenizers(settings, texts, workdir))
     known = hosts.in_turn(lambda: _labels(texts, workdir))

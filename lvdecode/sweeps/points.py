@@ -8,15 +8,25 @@ import functools
 import hashlib
 import json
 import operator
+import pathlib
 import re
 from typing import Any
 
 from lvdecode import beginning
 from lvdecode import errors
 from lvdecode import settings as settings_lib
+from lvdecode.training import schedules
 
-# Where the data lie and how often a line is printed make no other run.
-_NO_PART_OF_A_RUN = ('data.path', 'training.log_every')
+# Where the data lie (their content is compared), how often a line is printed,
+# and what moves parameters by rounding alone, make no other run.
+NO_PART_OF_A_RUN = (
+  'data.path',
+  'training.log_every',
+  'training.micro_batch',
+  'training.model_axis',
+  'training.parallel',
+  'training.sharding',
+)
 _LONGEST_SLUG = 120  # a file name has at most 255 bytes
 # Keys that say nothing without their section.
 _VAGUE = ('kind', 'start', 'end', 'nats', 'target', 'duration', 'weight')
@@ -33,7 +43,7 @@ class Point:
     overrides: dotted key -> value, as the sweep gave them.
     settings: all settings of the run.
     slug: the overrides in which the points differ, readable.
-    digest: of all settings but where the data lie.
+    digest: of all settings but those that make no other run.
   """
 
   overrides: Overrides
@@ -45,6 +55,22 @@ class Point:
   def name(self) -> str:
     """Of the run's folder."""
     return f'{self.slug}-{self.digest[:8]}'
+
+  @property
+  def in_epochs(self) -> bool:
+    """Whether only the data say how long its schedule is."""
+    duration = self.settings.objective.beta.duration
+    return schedules.parse_duration('', duration).unit == 'epochs'
+
+  def check_schedules(self, texts: int) -> None:
+    """Raises UserError if one does not end within a run on so many texts."""
+    epoch = max(1, texts // self.settings.pipeline.batch_size)
+    try:
+      settings_lib.in_steps(self.settings, epoch)
+    except errors.UserError as error:
+      raise errors.UserError(
+        f'point {_plain(self.overrides)} of the sweep: {error}'
+      ) from error
 
   def value(self, key: str) -> Any:
     """The setting that a dotted key names."""
@@ -95,6 +121,19 @@ def expand(
       )
     points[point.digest] = point
   return list(points.values())
+
+
+def settled(point: Point, folder: pathlib.Path) -> Point:
+  """The same with the name of the folder that it has already.
+
+  What a slug says depends on what else is swept: a run that is there under
+  another one is not trained again.
+  """
+  ending = f'-{point.digest[:8]}'
+  names = sorted(path.name for path in folder.glob(f'*{ending}'))
+  if not names or point.name in names:
+    return point
+  return dataclasses.replace(point, slug=names[0].removesuffix(ending))
 
 
 def value(settings: settings_lib.Settings, key: str) -> Any:
@@ -205,7 +244,7 @@ def _set(tree: dict, key: str, value: Any) -> None:
 
 def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:
   # A sweep over corpora has other data in each point.
-  left_out = [key for key in _NO_PART_OF_A_RUN if key not in overrides]
+  left_out = [key for key in NO_PART_OF_A_RUN if key not in overrides]
   return hashlib.sha256(text_without(settings, left_out).encode()).hexdigest()
 
 

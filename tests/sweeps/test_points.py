@@ -69,7 +69,9 @@ def test_a_name_is_a_file_name():
   for point in expand(*({'data.text_field': text} for text in long)):
     assert '/' not in point.name and ' ' not in point.name
     assert len(point.name.encode()) < 255
-  assert len({point.name for point in expand(*({'seed': i} for i in (1, 2)))})
+  assert (
+    len({point.name for point in expand(*({'seed': i} for i in (1, 2)))}) == 2
+  )
 
 
 def test_the_digest_is_of_all_that_makes_the_run():
@@ -169,3 +171,44 @@ def test_none_is_a_value_where_it_is_the_configs():
 def test_add_takes_keys_and_values(added):
   with pytest.raises(errors.UserError, match='dotted.key'):
     expand(added)
+
+
+def test_a_run_that_is_there_keeps_its_name(tmp_path):
+  """Another design of the sweep gives it another slug, and no other run."""
+  (old,) = expand({'seed': 3})
+  new, other = expand({'seed': 3}, {'seed': 4, 'model.decoder.layers': 3})
+  assert new.digest == old.digest and new.name != old.name
+  assert points.settled(new, tmp_path) == new
+  (tmp_path / old.name).mkdir()
+  assert points.settled(new, tmp_path).name == old.name
+  assert points.settled(other, tmp_path) == other
+  (tmp_path / new.name).mkdir()  # then it is there twice
+  assert points.settled(new, tmp_path) == new
+
+
+def test_a_schedule_in_epochs_is_checked_once_the_data_are_known():
+  key = 'objective.beta.duration'
+  steps, short, long = expand(
+    {key: '9 steps'}, {key: '3 epochs'}, {key: '4 epochs'}
+  )
+  assert [p.in_epochs for p in (steps, short, long)] == [False, True, True]
+  # 60 steps of 16 texts are three epochs of 320.
+  short.check_schedules(320)
+  with pytest.raises(errors.UserError, match=r'duration = .4 epochs.*4 epochs'):
+    long.check_schedules(320)
+
+
+def test_devices_make_no_other_run():
+  one, two = (
+    expand({'training.steps': 50}, {'training.steps': 60})[0],
+    points.expand(
+      BASE | {'training': BASE['training'] | {'parallel': 'jit'}},
+      lambda add: add({'training.steps': 50}),
+    )[0],
+  )
+  assert one.digest == two.digest
+  # Unless that is what is swept.
+  jit, pmap = expand(
+    {'training.parallel': 'jit'}, {'training.parallel': 'pmap'}
+  )
+  assert jit.digest != pmap.digest
