@@ -11,6 +11,7 @@ that differ in numbers alone are trained --vectorize at a time in one program.
 
 from collections.abc import Sequence
 import importlib.util
+import inspect
 import os
 import pathlib
 import shlex
@@ -73,14 +74,13 @@ def main() -> None:
   config = command.config(_CONFIG.value)
   everything = points_lib.expand(config, _sweep())
   points = points_lib.select(everything, _ONLY.value)
-  if _VECTORIZE.value > 1:
-    for point in points:
-      vectorize.check([point.settings])
   if _LIST.value:
     for point in points:
       print(point.name)
     return
   folder = command.workdir()
+  everything = [points_lib.settled(point, folder) for point in everything]
+  points = [points_lib.settled(point, folder) for point in points]
   plan = jobs.Plan(
     folder=folder,
     config=config_flags.get_config_filename(flags.FLAGS['config']),
@@ -116,7 +116,13 @@ def main() -> None:
   failed = [row for row in rows if row.status == 'failed']
   for row in failed:
     print(f'failed: {row.point.name}: {row.error}', file=sys.stderr)
-  if code or failed:
+  chosen = {point.name for point in points}
+  left = [
+    row for row in rows if row.status == 'open' and row.point.name in chosen
+  ]
+  if left and not code:
+    print(f'open: {len(left)}, such as {left[0].point.name}', file=sys.stderr)
+  if code or failed or (left and not _COLLECT.value):
     sys.exit(code or 1)
 
 
@@ -149,7 +155,7 @@ def _sweep():
       f'--config {path} has no function sweep(add): add one, or train a single '
       'run by experiments.run'
     )
-  if argument:
+  if argument and len(inspect.signature(module.sweep).parameters) > 1:
     return lambda add: module.sweep(add, argument)
   return module.sweep
 
@@ -157,12 +163,16 @@ def _sweep():
 def _prepare(folder: pathlib.Path, points: Sequence[points_lib.Point]) -> None:
   """Prepares the data once for all points; bad data end the sweep here."""
   os.environ.setdefault('TFDS_DATA_DIR', str(folder.absolute() / 'data'))
-  prints = {}
+  prints, texts = {}, {}
   for point in points:
     data = point.settings.data
     if data not in prints:
       sources.read(data, _SPLIT.value, folder)
       prints[data] = sources.fingerprint(data, folder)
+    if point.in_epochs and point.settings.pipeline.overlong == 'truncate':
+      if data not in texts:
+        texts[data] = len(sources.read(data, 'train', folder).texts)
+      point.check_schedules(texts[data])
     home = folder / point.name
     if not (home / workdir_lib.SETTINGS).exists():
       continue

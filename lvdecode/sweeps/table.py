@@ -10,7 +10,6 @@ import pathlib
 import statistics
 from typing import Any
 
-from lvdecode import errors
 from lvdecode.sweeps import points as points_lib
 from lvdecode.training import checkpoint
 
@@ -183,6 +182,9 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
     '"shuffled z" is what the NLL gains when a text is told another text\'s z; '
     'MI as estimated from the aggregated posterior'
   )
+  ceilings = {f'{math.log(n):.2f}' for n in _numbers(rows, 'texts')}
+  if ceilings:
+    units += f', at most ln N = {" or ".join(sorted(ceilings))}'
   if all(name in _SHARES for name, _ in shown):
     units = (
       'per cent of the texts with a label; macro-F1 counts each label once'
@@ -215,8 +217,11 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
 
 def _counts(rows: Sequence[Row], name: str) -> str:
   """The numbers that rows have of it; '' where none has."""
-  found = {int(row.figures[name]) for row in rows if name in row.figures}
-  return ' or '.join(map(str, sorted(found)))
+  return ' or '.join(map(str, sorted(_numbers(rows, name))))
+
+
+def _numbers(rows: Sequence[Row], name: str) -> set[int]:
+  return {int(row.figures[name]) for row in rows if name in row.figures}
 
 
 def _figures(
@@ -225,14 +230,11 @@ def _figures(
   """Of an evaluation with these numbers; empty if there is none."""
   try:
     written = json.loads(path.read_text())
-  except FileNotFoundError:
-    return {}
-  except ValueError as error:
-    raise errors.UserError(
-      f'{path} cannot be read: {error}; remove it to evaluate anew'
-    ) from error
+    asked = written['provenance'].get('asked_texts')
+  except (OSError, ValueError, LookupError, AttributeError, TypeError):
+    return {}  # none, or a damaged one: it is evaluated anew
   found = written.get('figures')
-  if written['provenance'].get('asked_texts') != texts:
+  if asked != texts:
     return {}
   if not written.keys() >= set(sections):
     return {}

@@ -32,9 +32,10 @@ def chunks(
   """The points in groups that can be trained together, of at most `most`."""
   alike: dict[str, list[points_lib.Point]] = {}
   for point in points:
-    alike.setdefault(points_lib.text_without(point.settings, KEYS), []).append(
-      point
-    )
+    text = points_lib.text_without(point.settings, KEYS)
+    if _apart(point.settings):
+      text = point.digest
+    alike.setdefault(text, []).append(point)
   return [
     group[i : i + most]
     for group in alike.values()
@@ -53,22 +54,28 @@ def differences(
 def check(settings: Sequence[settings_lib.Settings]) -> None:
   """Raises UserError unless runs of these settings can be one program."""
   for one in settings:
-    for key, value, off in (
-      ('training.encoder_updates', one.training.encoder_updates, 1),
-      ('objective.pretraining_steps', one.objective.pretraining_steps, 0),
-      ('optimizer.stages', one.optimizer.stages, ()),
-      # Which labels are kept, and so the batches' shapes, depend on the seed.
-      ('semi_supervised.labels', one.semi_supervised.labels, ()),
-    ):
-      if value != off:
-        raise errors.UserError(
-          f'{key} = {value} needs programs of its own, and runs trained '
-          'together have one: train them one by one, without --vectorize'
-        )
+    if key := _apart(one):
+      raise errors.UserError(
+        f'{key} = {points_lib.value(one, key)} needs programs of its own, and '
+        'runs trained together have one: train them one by one'
+      )
   if len({points_lib.text_without(one, KEYS) for one in settings}) > 1:
     raise errors.UserError(
       'runs trained together may differ in nothing but ' + ', '.join(KEYS)
     )
+
+
+def _apart(settings: settings_lib.Settings) -> str | None:
+  """The key for whose value a run needs programs of its own; None if none."""
+  off = {
+    'training.encoder_updates': 1,
+    'objective.pretraining_steps': 0,
+    'optimizer.stages': (),
+    # Which labels are kept, and so the batches' shapes, depend on the seed.
+    'semi_supervised.labels': (),
+  }
+  own = (k for k, v in off.items() if points_lib.value(settings, k) != v)
+  return next(own, None)
 
 
 def numbers(settings: settings_lib.Settings) -> dict[str, float]:

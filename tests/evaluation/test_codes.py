@@ -150,5 +150,11 @@ def test_what_cannot_be_measured_is_refused(changes, message):
 def test_the_table_shows_figures_paths_and_sums():
   file = io.StringIO()
   console.Console(file=file, width=120).print(codes.to_table(measured(), 'x'))
-  for wanted in ('path 4/4', r'a - b \+ c', 'K = 5', 'nats per sequence', '3 pairs'):
+  for wanted in (
+    'path 4/4',
+    r'a - b \+ c',
+    'K = 5',
+    'nats per sequence',
+    '3 pairs',
+  ):
     assert re.search(wanted, file.getvalue())

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -134,6 +135,26 @@ def test_a_sweep_that_is_killed_goes_on(whole, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.parametrize('seed', range(2))
+def test_a_sweep_that_is_killed_at_random_ends_with_the_same_table(
+  whole, tmp_path, seed
+):
+  rng = random.Random(seed)
+  for _ in range(4):
+    process = start(tmp_path, parallel=2)
+    # Long enough to train, sometimes to evaluate.
+    deadline = time.monotonic() + rng.uniform(3, 40)
+    while time.monotonic() < deadline and process.poll() is None:
+      time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=100)
+  code, _, error = finish(tmp_path)
+  assert code == 0, error
+  assert table(tmp_path) == table(whole[0])
+
+
+@pytest.mark.long
+@pytest.mark.slow
 def test_a_broken_point_does_not_stop_the_others(whole, tmp_path):
   code, _, error = finish(tmp_path, config=':broken', parallel=2)
   assert code == 1
@@ -214,11 +235,6 @@ def test_a_cluster_s_line_trains_points_together(whole, tmp_path):
   [
     (['--only=nobody'], '', '--only=nobody matches none of 2 points'),
     (['--samples=0'], '', '--samples'),
-    (
-      ['--vectorize=2', '--config.training.encoder_updates=2'],
-      '',
-      'training.encoder_updates = 2',
-    ),
     ([], ':other', 'other'),
   ],
 )

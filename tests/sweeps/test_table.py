@@ -9,7 +9,6 @@ import statistics
 import pytest
 import swept
 
-from lvdecode import errors
 from lvdecode.sweeps import points
 from lvdecode.sweeps import table
 
@@ -93,13 +92,15 @@ def test_figures_of_other_samples_do_not_count(tmp_path):
   assert [row.status for row in found] == ['done', 'open']
 
 
-def test_a_damaged_evaluation_is_named(tmp_path):
+@pytest.mark.parametrize('text', ['', '[]', '{}', '{"provenance": 3}', 'whole'])
+def test_a_damaged_evaluation_is_none(tmp_path, text):
+  """It ends no sweep: the point is evaluated anew."""
   point = swept.all_points()[0]
   swept.evaluated(tmp_path, point)
   path = tmp_path / point.name / 'evaluation' / 'test.json'
-  path.write_text(path.read_text()[:-5])
-  with pytest.raises(errors.UserError, match='test.json cannot be read'):
-    table.read(tmp_path, point, 'test', 5, swept.TEXTS)
+  path.write_text(path.read_text()[:-5] if text == 'whole' else text)
+  row = table.read(tmp_path, point, 'test', 5, swept.TEXTS)
+  assert row.status == 'open' and not row.figures
 
 
 def test_a_failure_after_success_does_not_hide_it(tmp_path):

@@ -122,6 +122,11 @@ def test_what_needs_other_programs_is_refused(overrides):
   (key,) = overrides
   with pytest.raises(errors.UserError, match=key):
     vectorize.check([settings(overrides)])
+  # In a sweep such points are on their own, and others are not.
+  if key != 'semi_supervised.labels':
+    both = [overrides | {'seed': s} for s in range(2)]
+    found = vectorize.chunks(sweep({'seed': 0}, {'seed': 1}, *both), 4)
+    assert [len(chunk) for chunk in found] == [2, 1, 1]
 
 
 def test_runs_that_differ_in_shape_are_refused():
