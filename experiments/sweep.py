@@ -202,12 +202,11 @@ def _collect(
   workdir_lib.write_text(folder / 'table.md', text)
   workdir_lib.write_text(folder / 'table.csv', table.to_csv(rows))
   if any('kl' in row.figures for row in rows):  # not of classifiers
-    keys, _ = table.groups(rows)
     style.save(
       comparisons.rate_distortion(rows), folder / 'rate_distortion.png'
     )
-    for key in keys:
-      style.save(comparisons.against(rows, key), folder / f'by_{key}.png')
+    for name in comparisons.choices(rows):
+      style.save(comparisons.against(rows, name), folder / f'by_{name}.png')
   return rows
 
 

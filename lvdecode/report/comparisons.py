@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import itertools
+import textwrap
 
 from matplotlib import figure as mpl_figure
 import matplotlib.axes
@@ -11,12 +12,24 @@ from lvdecode.report import style
 from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import table
 
-_MARKERS = 'osD^vP*X<>'
+_MARKERS = 'osD^vP*X<>hpd8'
 _PANELS = (
   ('iw_nll', 'IW-NLL, nats per sequence'),
   ('kl', 'KL, nats per sequence'),
   ('shuffled_gap', 'NLL added by shuffling z, nats per sequence'),
 )
+# Keys that are one choice together, by the name it has.
+_ONE_CHOICE = {'schedule': ('objective.beta.kind', 'objective.rate.kind')}
+_ROW = 0.18  # inches of a legend's line
+_LETTERS = 15  # of a legend, in an inch
+
+
+def choices(rows: Sequence[table.Row]) -> dict[str, tuple[str, ...]]:
+  """What figures can be drawn against: a name, and the varied keys it is of."""
+  keys, _ = table.groups(rows)
+  joint = {n: k for n, k in _ONE_CHOICE.items() if set(k) <= set(keys)}
+  taken = set(itertools.chain(*joint.values()))
+  return {key: (key,) for key in keys if key not in taken} | joint
 
 
 def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
@@ -27,10 +40,28 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
   rest.
   """
   keys, found = table.groups(rows)
-  picture = mpl_figure.Figure(figsize=(7.5, 5), layout='constrained')
-  axes = picture.subplots()
   first = _ordered(group.values[0] if keys else 'all' for group in found)
   rest = _ordered(group.values[1:] for group in found)
+  colours = _Names(keys[:1], [group.values[:1] for group in found])
+  shapes = _Names(keys[1:], [group.values[1:] for group in found])
+  entries = [
+    (
+      colours.label((value,)),
+      style.COLOURS[i % len(style.COLOURS)],
+      _marker(i, 0),
+    )
+    for i, value in enumerate(first)
+    if keys
+  ] + [
+    (shapes.label(values), '#666666', _MARKERS[i % len(_MARKERS)])
+    for i, values in enumerate(rest)
+    if len(rest) > 1
+  ]
+  words = [label for label, *_ in entries] + shapes.otherwise.split('\n')
+  width = 6 + max(map(len, words), default=0) / _LETTERS
+  height = max(5, 1 + _ROW * (len(entries) + shapes.otherwise.count('\n')))
+  picture = mpl_figure.Figure(figsize=(width, height), layout='constrained')
+  axes = picture.subplots()
   for group in found:
     own = group.values[0] if keys else 'all'
     axes.errorbar(
@@ -43,24 +74,18 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
       linestyle='none',
       capsize=2,
     )
-  short = points_lib.short_names(keys)
-  _legend(
-    axes,
-    [
-      (
-        _context(short[:1], (value,)),
-        style.COLOURS[i % len(style.COLOURS)],
-        _marker(i, 0),
-      )
-      for i, value in enumerate(first)
-      if keys
-    ]
-    + [
-      (_context(short[1:], values), '#666666', _MARKERS[i % len(_MARKERS)])
-      for i, values in enumerate(rest)
-      if len(rest) > 1
-    ],
-  )
+  for label, colour, marker in entries:
+    axes.plot([], [], color=colour, marker=marker, ls='none', label=label)
+  if entries:
+    axes.legend(
+      fontsize=8,
+      frameon=False,
+      loc='upper left',
+      bbox_to_anchor=(1, 1),
+      title=shapes.otherwise if len(rest) > 1 else None,
+      title_fontsize=8,
+      alignment='left',
+    )
   _iso_lines(axes)
   style.quiet(
     axes,
@@ -71,51 +96,116 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
   return picture
 
 
-def against(rows: Sequence[table.Row], key: str) -> mpl_figure.Figure:
-  """Figures against one key; a line joins points that differ in it alone."""
+def against(rows: Sequence[table.Row], name: str) -> mpl_figure.Figure:
+  """Figures against one of `choices`; a colour is what differs in it alone.
+
+  A line joins numbers; alternatives stand side by side. What has nothing to be
+  compared with is left out, unless nothing has.
+  """
   keys, found = table.groups(rows)
-  place = keys.index(key)
-  values = _ordered(group.values[place] for group in found)
+  chosen = choices(rows)[name]
+  other_keys = [key for key in keys if key not in chosen]
+
+  def pick(group, some):
+    return tuple(group.values[keys.index(key)] for key in some)
+
   lines: dict[tuple, list[table.Group]] = {}
   for group in found:
-    others = group.values[:place] + group.values[place + 1 :]
-    lines.setdefault(others, []).append(group)
-  short = points_lib.short_names(keys)
-  others_short = short[:place] + short[place + 1 :]
-  picture = mpl_figure.Figure(figsize=(12, 4), layout='constrained')
+    lines.setdefault(pick(group, other_keys), []).append(group)
+  lines = {
+    others: members for others, members in lines.items() if len(members) > 1
+  } or lines
+  values = _ordered(
+    pick(g, chosen) for g in found if pick(g, other_keys) in lines
+  )
+  numbers = all(isinstance(value[0], int | float) for value in values)
+  names = _Names(other_keys, list(lines))
+  labels = [names.label(others) for others in lines]
+  widest = max(map(len, labels), default=0)
+  columns = max(1, min(4, int(12 * _LETTERS / (widest + 6))))
+  height = 4.0
+  if len(lines) > 1:
+    lines_of_text = -(-len(lines) // columns) + names.otherwise.count('\n') + 1
+    height += _ROW * lines_of_text
+  picture = mpl_figure.Figure(figsize=(12, height), layout='constrained')
   panels = picture.subplots(1, len(_PANELS))
-  for axes, (name, label) in zip(panels, _PANELS, strict=True):
-    styles = itertools.cycle(itertools.product(_MARKERS, style.COLOURS))
-    for others, members in lines.items():
-      members = sorted(members, key=lambda g: values.index(g.values[place]))
-      members = [group for group in members if name in group.mean]
+  for axes, (figure, label) in zip(panels, _PANELS, strict=True):
+    styles = itertools.cycle(
+      itertools.product(_MARKERS[: len(lines)], style.COLOURS)
+    )
+    for i, (text, members) in enumerate(
+      zip(labels, lines.values(), strict=True)
+    ):
+      aside = 0.0 if numbers else 0.5 * ((i + 0.5) / len(lines) - 0.5)
+      members = sorted(members, key=lambda g: values.index(pick(g, chosen)))
+      members = [group for group in members if figure in group.mean]
       marker, colour = next(styles)
       axes.errorbar(
-        [values.index(group.values[place]) for group in members],
-        [group.mean[name] for group in members],
-        yerr=np.nan_to_num([group.deviation[name] for group in members]),
+        [values.index(pick(group, chosen)) + aside for group in members],
+        [group.mean[figure] for group in members],
+        yerr=np.nan_to_num([group.deviation[figure] for group in members]),
         color=colour,
         marker=marker,
+        linestyle='-' if numbers else 'none',
         linewidth=1,
         capsize=2,
-        label=_context(others_short, others),
+        label=text,
       )
     axes.set_xticks(
-      range(len(values)),
-      [points_lib.describe(value) for value in values],
-      rotation=30,
-      ha='right',
+      range(len(values)), map(_tick, values), rotation=30, ha='right'
     )
-    style.quiet(axes, label, short[place], '')
+    short = dict(zip(keys, points_lib.short_names(keys), strict=True))
+    style.quiet(axes, label, short.get(name, name), '')
   if len(lines) > 1:
     picture.legend(
       *panels[0].get_legend_handles_labels(),
       loc='outside lower center',
-      ncols=min(4, len(lines)),
+      ncols=columns,
       fontsize=8,
       frameon=False,
+      title=names.otherwise or None,
+      title_fontsize=8,
     )
   return picture
+
+
+class _Names:
+  """What tells groups apart, in words as few as will do."""
+
+  def __init__(self, keys: Sequence[str], found: Sequence[tuple]):
+    """`found` are the values that the groups have for `keys`."""
+    self._short = points_lib.short_names(list(keys))
+    columns = list(zip(*found, strict=True))
+    self._usual = [max(column, key=column.count) for column in columns]
+    varied = [
+      i for i, column in enumerate(columns) if i and len(set(column)) > 1
+    ]
+    words = [self._word(i, self._usual[i]) for i in varied]
+    # What labels leave out; '' for nothing.
+    self.otherwise = textwrap.fill(
+      f'if nothing else is said, {", ".join(words)}' if words else '', 60
+    )
+
+  def label(self, values: tuple) -> str:
+    """The first key's value, and where others are not as most have them."""
+    words = [
+      self._word(i, value)
+      for i, value in enumerate(values)
+      if not i or value != self._usual[i]
+    ]
+    return ', '.join(words) or 'all'
+
+  def _word(self, i: int, value) -> str:
+    if self._short[i] == table.CHANGED:
+      return value
+    return f'{self._short[i]} = {points_lib.describe(value)}'
+
+
+def _tick(values: tuple) -> str:
+  """Of one key its value; of several those that are on."""
+  if len(values) == 1:
+    return points_lib.describe(values[0])
+  return ' + '.join(value for value in values if value != 'none')
 
 
 def _iso_lines(axes: matplotlib.axes.Axes) -> None:
@@ -154,30 +244,14 @@ def _marker(colour: int, shape: int) -> str:
   return _MARKERS[(shape + colour // len(style.COLOURS)) % len(_MARKERS)]
 
 
-def _legend(axes: matplotlib.axes.Axes, entries) -> None:
-  for label, colour, marker in entries:
-    axes.plot([], [], color=colour, marker=marker, ls='none', label=label)
-  if entries:
-    axes.legend(
-      fontsize=8, frameon=False, loc='upper left', bbox_to_anchor=(1, 1)
-    )
-
-
 def _bar(group: table.Group, name: str) -> float:
   return float(np.nan_to_num(group.deviation[name]))
-
-
-def _context(short: Sequence[str], values: Sequence) -> str:
-  words = (
-    value if key == table.CHANGED else f'{key} = {points_lib.describe(value)}'
-    for key, value in zip(short, values, strict=True)
-  )
-  return ', '.join(words) or 'all'
 
 
 def _ordered(values) -> list:
   """Each once: numbers by size, anything else as it comes."""
   unique = list(dict.fromkeys(values))
-  if all(isinstance(value, int | float) for value in unique):
+  single = [v[0] if isinstance(v, tuple) and len(v) == 1 else v for v in unique]
+  if all(isinstance(value, int | float) for value in single):
     return sorted(unique)
   return unique
