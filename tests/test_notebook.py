@@ -69,5 +69,6 @@ def test_the_notebook_runs_top_to_bottom(workdir):
     assert any('image/png' in part.get('data', {}) for part in outputs[name])
   for name in ('load', 'settings', 'reconstruction', 'interpolation', 'nll'):
     assert outputs[name], name
+  assert 'importance-weighted NLL' in json.dumps(outputs['information'])
   assert 'total' in json.dumps(outputs['parameters'])
   assert ('stand in' in json.dumps(outputs['texts'])) == alone
