@@ -9,10 +9,11 @@ large unlabelled sets: 81.10 % (restaurant), 75.34 % (laptop), Cheng et al. 2019
     --config.data.path=DATA/semeval14/restaurant --workdir=runs/aspect
   python -m experiments.evaluate --workdir=runs/aspect
 
-The table of label shares, with and without what texts alone tell, 3 seeds:
+The table of label shares, with and without what texts alone tell, 3 seeds; the
+folder `mixed` has sentences without labels as well (docs/semi_supervised.md):
 
   python -m experiments.sweep --config=configs/aspect_semisupervised.py \
-    --config.data.path=DATA/semeval14/restaurant --workdir=runs/aspects
+    --config.data.path=mixed --workdir=runs/aspects
 """
 
 from configs import base

@@ -47,7 +47,7 @@ def get_config(arg: str = '') -> Config:
   c.pipeline = Config()
   c.pipeline.batch_size = 64  # over all devices and micro-batches
   c.pipeline.lengths = (12, 16, 20, 24)  # static shapes; BOS, EOS counted
-  c.pipeline.overlong = 'truncate'  # or 'drop'; both are counted
+  c.pipeline.overlong = 'truncate'  # 'drop': both are counted; 'refuse'
   # For an encoder with a tokenizer of its own: longer texts are cut for it.
   c.pipeline.encoder_length = 32
   c.pipeline.condition_length = 32  # static, for data with a condition

@@ -10,8 +10,9 @@ sentence is the prompt:
     --text="Tom was hungry."
 
 The variant 'turns' takes a step without a KL after each with one, the paper's
-alternation of auto-encoder and VAE. The variant 'long' reads a .jsonl with the fields `prompt` and `story`, as
-WritingPrompts and WikiPlots are laid out, of up to 1,024 tokens.
+alternation of auto-encoder and VAE. The variant 'long' reads a .jsonl with the
+fields `prompt` and `story`, as WritingPrompts and WikiPlots are laid out, of up
+to 1,024 tokens.
 """
 
 from configs import base

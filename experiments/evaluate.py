@@ -28,6 +28,7 @@ from lvdecode.evaluation import stored
 from lvdecode.report import curves
 from lvdecode.report import exhibit
 from lvdecode.report import page
+from lvdecode.text import labels
 from lvdecode.text import sources
 from lvdecode.training import workdir as workdir_lib
 
@@ -217,6 +218,12 @@ def _split(model: trained.Model) -> tuple[sources.Texts, split_lib.Split]:
   data = sources.spread(
     sources.read(settings.data, _SPLIT.value, cache), _TEXTS.value
   )
+  if settings.semi_supervised.labels:
+    labels.check(
+      data.labels or (),
+      model.labels,
+      lambda row: sources.place(settings.data, data, row),
+    )
   corpus = model.tokenize(data.texts, data.given, data.labels)
   # Texts that are dropped as too long are dropped from every figure.
   data = sources.take(data, corpus.rows)

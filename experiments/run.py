@@ -191,7 +191,7 @@ def _opened(
     learned = _supervised(settings, texts, known)
     corpus = _corpus(settings, learned, both, known)
     if hosts.first():
-      _describe(corpus, settings)
+      _describe(corpus, settings, learned)
     settings = _in_steps(settings, corpus)
     task = settings_lib.build_task(settings, *both)
     data = batching.train_batches(
@@ -229,7 +229,7 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   known = labels.names(texts.labels)
   texts = _supervised(settings, texts, known)
   corpus = _corpus(settings, texts, both, known)
-  _describe(corpus, settings)
+  _describe(corpus, settings, texts)
   settings = _in_steps(settings, corpus)
   task = settings_lib.build_task(settings, *both)
   beginning.weights(settings, *both)  # reads and checks them
@@ -281,6 +281,7 @@ def _supervised(settings, texts, known) -> sources.Texts:
   chosen = settings.semi_supervised
   if not chosen.labels:
     return texts
+  _check_labels(settings, texts)
   if known != chosen.labels:
     raise errors.UserError(
       f'semi_supervised.labels = {chosen.labels}, and the training texts have '
@@ -292,16 +293,28 @@ def _supervised(settings, texts, known) -> sources.Texts:
   return supervision.repeated(texts, chosen.labelled_share)
 
 
-def _corpus(settings, texts, both, known) -> corpora.Corpus:
-  return corpora.tokenize(
-    texts.texts,
-    both[0],
-    settings.pipeline,
-    both[1],
-    given=texts.given,
-    labels=texts.labels,
-    label_names=known,
+def _check_labels(settings, texts) -> None:
+  labels.check(
+    texts.labels or (),
+    settings.semi_supervised.labels,
+    lambda row: sources.place(settings.data, texts, row),
   )
+
+
+def _corpus(settings, texts, both, known) -> corpora.Corpus:
+  try:
+    return corpora.tokenize(
+      texts.texts,
+      both[0],
+      settings.pipeline,
+      both[1],
+      given=texts.given,
+      labels=texts.labels,
+      label_names=known,
+    )
+  except corpora.OverlongError as error:
+    place = sources.place(settings.data, texts, error.row)
+    raise errors.UserError(f'{place}: {error}') from error
 
 
 def _keep(tokenizer, folder) -> None:
@@ -311,7 +324,7 @@ def _keep(tokenizer, folder) -> None:
     whole.rename(folder)  # all of it or nothing
 
 
-def _describe(corpus, settings) -> None:
+def _describe(corpus, settings, texts) -> None:
   batches = batching.batches_per_epoch(corpus, settings.pipeline)
   padding = batching.padding_fraction(corpus, settings.pipeline, settings.seed)
   print(
@@ -327,6 +340,9 @@ def _describe(corpus, settings) -> None:
       f'{100 * corpus.conditions_unknown / given:.2f} % unknown, '
       f'{corpus.conditions_truncated:,} truncated'
     )
+  if corpus.first_overlong is not None:
+    place = sources.place(settings.data, texts, corpus.first_overlong)
+    print(f'the first that is too long: {place}')
 
 
 def _in_steps(settings, corpus) -> settings_lib.Settings:
@@ -339,6 +355,8 @@ def _evaluation(settings, task, both, workdir):
   whole = hosts.in_turn(
     lambda: sources.read(settings.data, 'validation', workdir / 'data')
   )
+  if settings.semi_supervised.labels:
+    _check_labels(settings, whole)
   texts = sources.spread(whole, settings.evaluation.texts)
   corpus = _corpus(settings, texts, both, labels.read(workdir))
   judged = corpus.label is not None and bool((corpus.label >= 0).any())

@@ -165,9 +165,8 @@ def _given(model: trained.Model) -> list[conditions.Parts]:
   """The parts of what the user typed, or else of the test split's first."""
   if _TEXT.value and _INPUT.value:
     raise errors.UserError('--text and --input exclude each other: give one')
-  typed: list[str | list[str]]
   if _TEXT.value:
-    typed = list(_TEXT.value)
+    typed = [('--text', each) for each in _TEXT.value]
   elif _INPUT.value:
     data = model.config.data
     typed = files.read_given(pathlib.Path(_INPUT.value), data.fields)
@@ -175,14 +174,31 @@ def _given(model: trained.Model) -> list[conditions.Parts]:
     given = _test_split(model, _SHOWN).given
     assert given is not None
     return given
-  found = [model.config.data.given(each) for each in typed]
-  for parts in found:
-    if conditions.all_unknown(parts, model.tokenizer):
-      raise errors.UserError(
-        f'no token of the condition {conditions.readable(parts)!r} is in the '
-        'vocabulary: use words of the training data'
-      )
+  found = []
+  for place, each in typed:
+    try:
+      found.append(_checked(model, model.config.data.given(each)))
+    except errors.UserError as error:
+      raise errors.UserError(f'{place}: {error}') from error
   return found
+
+
+def _checked(model: trained.Model, parts: conditions.Parts) -> conditions.Parts:
+  """The same; UserError for what the model cannot be given."""
+  length = model.config.pipeline.condition_length
+  told = conditions.encode([parts], model.tokenizer, length)
+  if told.truncated[0]:
+    raise errors.UserError(
+      f'the condition {errors.beginning(conditions.readable(parts))} is longer '
+      f'than the {length} tokens that the model was trained with '
+      '(pipeline.condition_length): shorten it'
+    )
+  if conditions.all_unknown(parts, model.tokenizer):
+    raise errors.UserError(
+      f'no token of the condition {conditions.readable(parts)!r} is in the '
+      'vocabulary: use words of the training data'
+    )
+  return parts
 
 
 def _test_split(model: trained.Model, count: int) -> sources.Texts:

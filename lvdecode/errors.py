@@ -6,6 +6,8 @@ import os
 import pathlib
 from typing import Any
 
+_SHOWN = 60  # characters of a text
+
 
 class UserError(ValueError):
   """A mistake in a setting, flag, data file or checkpoint.
@@ -22,6 +24,12 @@ def path(name: str | os.PathLike[str]) -> pathlib.Path:
   '~nobody' stays as it is and is then not found; pathlib's own way raises.
   """
   return pathlib.Path(os.path.expanduser(name))
+
+
+def beginning(text: str) -> str:
+  """So much of a text, in quotes, that it can be found again."""
+  short = text if len(text) <= _SHOWN else text[:_SHOWN].rstrip() + ' …'
+  return repr(short)
 
 
 def did_you_mean(word: str, known: tuple[str, ...]) -> str:

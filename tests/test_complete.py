@@ -61,6 +61,28 @@ def test_each_condition_gets_its_completions(model):
   assert not any('<label' in text for texts in found for text in texts)
 
 
+def test_z_of_a_completion_is_of_the_prior_of_its_condition(tmp_path):
+  """In a model that is told of the condition by z alone."""
+  model, n = made((), tmp_path), 3
+  parts = model._parts(['good', 'bad'], 2, 'conditions')
+  prior = model._given(parts).prior
+  assert (np.abs(prior.mean[0] - prior.mean[1]) > 1e-3).any()
+  keys = trained._keys(5, 0, 2, trained._PRIOR)
+  noise = np.stack(
+    [jax.random.normal(key, (n, model.latent_size)) for key in keys]
+  )
+  scale = np.exp(0.5 * np.asarray(prior.logvar))[:, None]
+  z = np.asarray(prior.mean)[:, None] + scale * noise
+  each = [label for label in ('good', 'bad') for _ in range(n)]
+  texts, others = (
+    model.decode(some.reshape(2 * n, -1), trained.SAMPLE, 5, each)
+    for some in (z, noise)
+  )
+  found = model.complete(['good', 'bad'], n, seed=5)
+  assert found == [texts[:n], texts[n:]]
+  assert texts != others
+
+
 def test_no_text_is_scored_by_the_noise_it_was_drawn_by():
   streams = range(4)
   keys = [trained._keys(7, 0, 4, stream) for stream in streams]

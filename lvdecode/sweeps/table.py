@@ -189,6 +189,8 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
     units = (
       'per cent of the texts with a label; macro-F1 counts each label once'
     )
+  elif 'accuracy' in dict(shown):
+    units += '; accuracy and macro-F1 in per cent'
   completed = _counts(rows, 'completed_texts')
   if completed:
     units += (
@@ -238,8 +240,11 @@ def _figures(
     return {}
   if not written.keys() >= set(sections):
     return {}
+  classes = written.get('classification')
   if found is None:  # a classifier's, or only other sections were measured
-    return _shares(written.get('classification'))
+    if classes is None or classes['samples']:
+      return {}
+    return _shares(classes) | {'texts': classes['texts']}
   wanted = 1 if not found['latent_size'] else samples
   if found['samples'] != wanted:
     return {}
@@ -251,7 +256,7 @@ def _figures(
   if 'shuffled_nll' in figures:
     gap = figures['shuffled_nll'] - figures['reconstruction_nll']
     figures['shuffled_gap'] = gap
-  return figures | _judged(written.get('completion'))
+  return figures | _judged(written.get('completion')) | _shares(classes)
 
 
 def _judged(found: Mapping[str, Any] | None) -> dict[str, float]:
@@ -265,11 +270,10 @@ def _judged(found: Mapping[str, Any] | None) -> dict[str, float]:
 
 
 def _shares(found: Mapping[str, Any] | None) -> dict[str, float]:
-  """Of a classifier's evaluation, which takes no samples."""
-  if found is None or found['samples']:
+  """Of a classifier's evaluation, or of one by Bayes' rule."""
+  if found is None:
     return {}
-  figures = {name: 100.0 * found[name] for name in _SHARES}
-  return figures | {'texts': found['texts']}
+  return {name: 100.0 * found[name] for name in _SHARES}
 
 
 def _cell(group: Group, name: str) -> str:

@@ -72,9 +72,14 @@ def _rows(
   found = []
   for number, row in enumerate(builders.rows(builder, split)):
     found.append(parsed(row))
-    if fields.conditional and not all(found[-1].condition):
+    empty = None
+    if not found[-1].text.strip():
+      empty = f"data.text_field '{fields.text}'"
+    elif fields.conditional and not all(found[-1].condition):
+      empty = f"data.condition_field '{fields.condition}'"
+    if empty:
       raise errors.UserError(
-        f"data.condition_field '{fields.condition}' of row {number} of "
-        f'{builder.info.name}, {split}, is empty: leave out such rows'
+        f'{empty} of row {number} of {builder.info.name}, {split}, is empty: '
+        'leave out such rows'
       )
   return found

@@ -108,6 +108,11 @@ class Encoded(NamedTuple):
   truncated: Bool[np.ndarray, ' N']  # words of their beginnings were cut off
   unknown: Int[np.ndarray, ' N']  # unknown tokens of each
 
+  @property
+  def length(self) -> int:
+    """Most tokens of a condition."""
+    return self.condition.tokens.shape[1]
+
 
 def encode(
   given: Sequence[Parts], tokenizer: tokenizers.Tokenizer, length: int

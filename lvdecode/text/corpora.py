@@ -16,6 +16,14 @@ from lvdecode.text import pipeline
 from lvdecode.text import tokenizers
 
 
+class OverlongError(errors.UserError):
+  """Row `row` of the texts that were given, or its condition, is too long."""
+
+  def __init__(self, row: int, message: str):
+    super().__init__(message)
+    self.row = row
+
+
 class Corpus(NamedTuple):
   """A tokenised split, held in memory; row n of every array is one text."""
 
@@ -32,6 +40,7 @@ class Corpus(NamedTuple):
   condition: pipeline.Condition | None = None  # N rows, of the longest length
   conditions_truncated: int = 0  # that lost words to be short enough
   conditions_unknown: int = 0  # unknown tokens in all conditions
+  first_overlong: int | None = None  # row, as it was given; also if dropped
   label: Int[np.ndarray, ' N'] | None = None  # places in label_names, or -1
   label_names: tuple[str, ...] = ()
 
@@ -51,7 +60,7 @@ def tokenize(
   labels: Sequence[str] | None = None,
   label_names: tuple[str, ...] = (),
 ) -> Corpus:
-  """Tokenises every text once; raises UserError if nothing is left.
+  """Tokenises every text once.
 
   Args:
     texts: of a split.
@@ -63,6 +72,9 @@ def tokenize(
     labels: of the texts, if they have some.
     label_names: all labels of the training texts, in the order of their
       numbers.
+
+  Raises:
+    UserError: nothing is left; `OverlongError` where such are refused.
   """
   if not texts:
     raise errors.UserError('no text to tokenize: the data are empty')
@@ -72,6 +84,7 @@ def tokenize(
   told = None
   if given is not None:
     told = conditions.encode(given, tokenizer, settings.condition_length)
+  first = _first_overlong(texts, sizes, given, told, settings)
   rows = _kept_rows(sizes, told, settings)
   encoded = [encoded[row] for row in rows.tolist()]
   sizes = sizes[rows]
@@ -92,6 +105,7 @@ def tokenize(
     unknown=unknown,
     truncated=len(cut),
     dropped=len(texts) - len(rows),
+    first_overlong=first,
     label_names=label_names,
   )
   if encoder_tokenizer is not None:
@@ -108,6 +122,30 @@ def tokenize(
       conditions_unknown=int(told.unknown[rows].sum()),
     )
   return corpus
+
+
+def _first_overlong(texts, sizes, given, told, settings) -> int | None:
+  """The row; an error that says how long it is where it is refused."""
+  room = settings.lengths[-1] - 2
+  long = sizes > room
+  if told is not None:
+    long = long | told.truncated
+  rows = np.flatnonzero(long)
+  if not len(rows):
+    return None
+  row = int(rows[0])
+  if settings.overlong == 'refuse':
+    what, text = 'the text', texts[row]
+    rule = f'has {sizes[row]} tokens, and pipeline.lengths room for {room}'
+    if told is not None and told.truncated[row]:
+      what, text = 'the condition', conditions.readable(given[row])
+      rule = f'is longer than pipeline.condition_length = {told.length}'
+    raise OverlongError(
+      row,
+      f'{what} {errors.beginning(text)} {rule}: raise it, shorten the text, or '
+      "set pipeline.overlong to 'truncate' or 'drop'",
+    )
+  return row
 
 
 def _kept_rows(

@@ -87,22 +87,23 @@ def _bytes(path: pathlib.Path) -> bytes:
 
 def read_given(
   path: pathlib.Path, fields: rows_lib.Fields
-) -> list[str | list[str]]:
+) -> list[tuple[str, str | list[str]]]:
   """Conditions: the lines of a text file, or a field of a .jsonl's objects.
 
-  The field is that of the training data: what is given, or the sentences.
+  The field is that of the training data: what is given, or the sentences. Each
+  has its place, 'file:line', beside it.
   """
   if path.suffix == '.tsv':
     raise errors.UserError(
       f'{path}: the lines of a .tsv hold more than what is given: make it a '
       '.txt of conditions, one a line'
     )
+  found = list(_lines(path, _bytes(path)))
+  if not found:
+    raise errors.UserError(f'{path} holds no condition: write one a line')
   if path.suffix != '.jsonl':
-    return list(read_lines(path))
-  return [
-    rows_lib.given(line, place, fields)
-    for place, line in _lines(path, _bytes(path))
-  ]
+    return list(found)
+  return [(place, rows_lib.given(line, place, fields)) for place, line in found]
 
 
 def digest(files: Files, fields: rows_lib.Fields) -> str:

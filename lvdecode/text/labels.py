@@ -1,6 +1,6 @@
 """The labels of a run: their names in a file, and numbers for its texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import json
 import pathlib
 
@@ -23,6 +23,21 @@ def numbers(
   """The place of each label among the known ones, -1 where it has none."""
   places = {name: place for place, name in enumerate(known)}
   return np.array([places.get(label, -1) for label in labels], np.int32)
+
+
+def check(
+  labels: Sequence[str], known: Sequence[str], where: Callable[[int], str]
+) -> None:
+  """Refuses a label that is not among the known ones; '' is none.
+
+  `where` says of a row where it comes from.
+  """
+  for row, label in enumerate(labels):
+    if label and label not in known:
+      raise errors.UserError(
+        f'{where(row)}: the label {label!r} is none of those of the run: '
+        + errors.did_you_mean(label, tuple(known))
+      )
 
 
 def read(folder: pathlib.Path) -> tuple[str, ...]:

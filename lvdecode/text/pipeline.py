@@ -9,7 +9,7 @@ import numpy as np
 
 from lvdecode import errors
 
-_OVERLONG = ('truncate', 'drop')
+_OVERLONG = ('truncate', 'drop', 'refuse')
 _MOST_LENGTHS = 4
 
 
@@ -17,7 +17,7 @@ _MOST_LENGTHS = 4
 class PipelineSettings:
   batch_size: int  # sequences per step, over all processes together
   lengths: tuple[int, ...]  # static lengths, ascending; BOS and EOS counted
-  overlong: str  # 'truncate' or 'drop', for texts beyond lengths[-1]
+  overlong: str  # what is done with texts beyond lengths[-1], see _OVERLONG
   encoder_length: int  # static, for an encoder with a tokenizer of its own
   condition_length: int  # static, for what is given with a text
   workers: int  # processes that assemble batches; 0: threads of this one

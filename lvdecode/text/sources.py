@@ -160,6 +160,17 @@ def read(
   return _texts(columns)
 
 
+def place(settings: DataSettings, texts: Texts, row: int) -> str:
+  """Where a text comes from: 'file:line', or the number of its row."""
+  if settings.source == 'files':
+    given = texts.given[row] if texts.given is not None else ()
+    parsed = files.parse(files.load(settings.path), settings.fields)
+    for found in itertools.chain.from_iterable(parsed.values()):
+      if (found.text, found.condition) == (texts.texts[row], given):
+        return found.place
+  return f'row {row + 1}'
+
+
 def spread(texts: Texts, count: int) -> Texts:
   """At most `count` texts, spread evenly: files are often sorted by label.
 

@@ -8,6 +8,7 @@ import sys
 import house
 import pytest
 
+from configs import prompt_story_cvae
 from configs import rocstories_tcvae
 from configs import yelp_label
 from experiments import measures
@@ -63,6 +64,34 @@ def _labelled(tmp_path_factory):
   (home / 'texts.tsv').write_text('\n'.join(lines))
   config = yelp_label.get_config('quick')
   return _trained(config, home / 'run', home / 'texts.tsv')
+
+
+@pytest.mark.parametrize('arg', ['long,turns', 'long'])
+def test_prompts_and_long_stories_are_trained(tmp_path, arg):
+  """The fields, the lengths, what is computed again, and turns."""
+  lines = [
+    json.dumps(
+      {
+        'prompt': f'what of {n} ?',
+        'story': 'so it went . ' * (30 + 25 * (n % 3)),
+      }
+    )
+    for n in range(60)
+  ]
+  (tmp_path / 'stories.jsonl').write_text('\n'.join(lines))
+  config = prompt_story_cvae.get_config(f'quick,{arg}')
+  config.pipeline.batch_size = 4
+  config.pipeline.lengths = (64, 384)
+  config.tokenizer.vocab_size = 300
+  config.evaluation.texts = 4
+  for part in (config.model.decoder, config.model.encoder):
+    part.width = 16
+  folder = _trained(config, tmp_path / 'run', tmp_path / 'stories.jsonl')
+  model = lvdecode.load(folder)
+  assert model.config.model.remat == 'dots'
+  assert model.config.model.decoder.positions == 1_088
+  (texts,) = model.complete(['what of 3 ?'], n=2)
+  assert len(texts) == 2
 
 
 def _sample(workdir, *flags):
@@ -132,6 +161,23 @@ def test_a_mistake_in_what_is_given_is_one_line(stories, flags, message):
   code, lines, err = _sample(stories, *flags)
   assert (code, lines) == (2, [])
   assert message in err and err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('Tom made soup. It was hot.', 'has 0 sentences <blank>'),
+    (f'Tom made soup. {BLANK}' + ' It was hot.' * 30, 'longer than the 48'),
+  ],
+)
+def test_a_mistake_in_a_file_is_named_with_its_line(
+  stories, tmp_path, line, message
+):
+  file = tmp_path / 'given.txt'
+  file.write_text(f'Tom made soup. {BLANK} It was hot.\n\n{line}\n')
+  code, lines, err = _sample(stories, '--mode=fill', f'--input={file}')
+  assert (code, lines) == (2, [])
+  assert f'{file}:3: ' in err and message in err and err.count('\n') == 1
 
 
 def test_a_label_is_given_by_its_name(labelled):

@@ -129,9 +129,11 @@ def test_with_labels_alone_the_rest_is_left_out(tmp_path, capsys):
 
 def test_labels_that_are_not_the_datas_are_named(tmp_path):
   config = _config(tmp_path)
-  config.semi_supervised.labels = ('bad', 'good')
-  built = settings_lib.from_dict(config.to_dict())
-  with pytest.raises(
-    errors.UserError, match="'negative', 'neutral'.*name these"
+  for names, message in (
+    (('bad', 'good'), r':1: the label .* known are bad, good'),
+    (('negative', 'neutral', 'odd', 'positive'), "'positive'.: name these"),
   ):
-    run.dry_run(built, str(tmp_path / 'dry'))
+    config.semi_supervised.labels = names
+    built = settings_lib.from_dict(config.to_dict())
+    with pytest.raises(errors.UserError, match=message):
+      run.dry_run(built, str(tmp_path / 'dry'))

@@ -94,7 +94,10 @@ def test_what_a_story_asks_for_is_not_given(tmp_path, kind, parts):
   path = tmp_path / 'some.jsonl'
   path.write_text(json.dumps({'text': ['a .', 'b .', 'c .']}))
   fields = _stories(tmp_path, kind).fields
-  assert files.read_given(path, fields) == [parts]
+  assert files.read_given(path, fields) == [(f'{path}:1', parts)]
+  (tmp_path / 'none.txt').write_text('\n \n')
+  with pytest.raises(errors.UserError, match='none.txt holds no condition'):
+    files.read_given(tmp_path / 'none.txt', fields)
   with pytest.raises(errors.UserError, match='make it a .txt'):
     files.read_given(tmp_path / 'some.tsv', fields)
 
@@ -355,6 +358,47 @@ def test_overlong_conditions_are_counted(overlong):
     (ids,) = tokenizer.encode(['w2 w3 w4'])
     assert corpus.condition.tokens[1].tolist() == ids
     assert corpus.condition.segments[1].tolist() == [1, 1, 1]
+
+
+def test_the_first_that_is_too_long_is_named_and_can_be_refused(tmp_path):
+  tokenizer = _trained(_WORDS)
+  path = tmp_path / 'texts.tsv'
+  path.write_text(
+    '\n\tw1 w2\tw3\n\tw1 w2 w3 w4\tw5\n\tw1\tw2 w3 w4 w5 w6 w7 w8\n\tw4\tw5\n'
+  )
+  data = _data(path=str(path), condition_field='condition')
+  rows = files.parse(files.load(str(path)), data.fields)
+  train = [row for split in rows.values() for row in split]
+  train.sort(key=lambda row: row.place)
+  texts = sources.Texts(
+    [row.text for row in train], None, {}, [row.condition for row in train]
+  )
+  chosen = dict(condition_length=3, lengths=(4, 6))
+  for overlong in ('truncate', 'drop'):
+    settings = _settings(**chosen, overlong=overlong)
+    corpus = corpora.tokenize(
+      texts.texts, tokenizer, settings, given=texts.given
+    )
+    assert corpus.first_overlong == 1
+    assert sources.place(data, texts, 1) == f'{path}:3'
+  settings = _settings(**chosen, overlong='refuse')
+  with pytest.raises(
+    corpora.OverlongError, match="'w1 w2 w3 w4' is longer than .*_length = 3"
+  ) as refused:
+    corpora.tokenize(texts.texts, tokenizer, settings, given=texts.given)
+  assert refused.value.row == 1
+  with pytest.raises(corpora.OverlongError, match='has 7 tokens.*room for 4'):
+    corpora.tokenize(texts.texts[2:], tokenizer, settings)
+  short = corpora.tokenize(texts.texts[:1], tokenizer, settings)
+  assert short.first_overlong is None
+  # What no file holds any more is a row.
+  assert sources.place(data, texts._replace(texts=['?'] * 4), 1) == 'row 2'
+
+
+def test_a_label_that_is_none_of_the_runs_is_named_with_its_row():
+  labels.check(['good', '', 'bad'], ('bad', 'good'), str)
+  with pytest.raises(errors.UserError, match="^2: .*'goood'.*mean 'good'"):
+    labels.check(['good', '', 'goood'], ('bad', 'good'), str)
 
 
 def test_what_is_given_stays_with_its_text(tmp_path):
