@@ -34,6 +34,21 @@ _SIZES = {
   'gpt2': (6, 12, 768, 12, 50_257, 1_024, 16, 256, 'bfloat16'),
   'gpt2_medium': (6, 24, 1_024, 16, 50_257, 1_024, 8, 256, 'bfloat16'),
 }
+# What a size says, and the same for all of them.
+_OF_A_SIZE = (
+  'pipeline.lengths',
+  'pipeline.batch_size',
+  'model.dtype',
+  'model.injection.points',
+  'model.encoder.kind',
+  'model.encoder.layers',
+  'model.encoder.width',
+  'model.encoder.heads',
+  'model.decoder.layers',
+  'model.decoder.width',
+  'model.decoder.heads',
+  'training.parallel',
+)
 _CONFIG = config_flags.DEFINE_config_file(
   'config', 'configs/base.py', 'What a size does not say; base by default.'
 )
@@ -57,16 +72,26 @@ def main(kind: str) -> None:
   for flag, path in (('--json', _JSON.value), ('--chart', _CHART.value)):
     if path and path != '-' and not pathlib.Path(path).parent.is_dir():
       raise errors.UserError(f'{flag}={path}: there is no such folder')
+    if path and pathlib.Path(path).is_dir():
+      raise errors.UserError(f'{flag}={path} is a folder: name a file in it')
+  given = config_flags.get_override_values(flags.FLAGS['config'])
+  for key in _OF_A_SIZE:
+    if key in given:
+      raise errors.UserError(
+        f'--config.{key}: a size says what it is, so that figures compare: '
+        'choose another --size, or leave it out'
+      )
   missing = peer.missing() if _PEER.value else ''
   if missing:
     # Not among numbers that another program reads.
     print(missing, file=sys.stderr if _JSON.value == '-' else sys.stdout)
+  described = machine.describe()  # with the load before this adds to it
   sections = []
   for name in _SIZE.value or ['quick']:
     sections += _measured(kind, _plan(name, torch=_PEER.value and not missing))
   if kind in ('startup', 'all'):
     sections.append(startup.measure())
-  report = {'machine': machine.describe(), 'sections': sections}
+  report = {'machine': described, 'sections': sections}
   if _JSON.value == '-':
     print(json.dumps(report, indent=2))
   else:

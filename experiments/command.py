@@ -19,6 +19,7 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 from lvdecode import errors
+from lvdecode.training import allocator
 from lvdecode.training import compilation
 from lvdecode.training import hosts
 
@@ -182,6 +183,7 @@ def _die_with_parent():
 
 def _guarded(main):
   _die_with_parent()
+  allocator.keep()
   absl_logging.set_verbosity(absl_logging.INFO)
   formatter = logging.Formatter('%(levelname).1s %(message)s')
   absl_logging.get_absl_handler().setFormatter(formatter)

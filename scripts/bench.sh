@@ -1,6 +1,6 @@
 #!/bin/sh
-# All that docs/performance.md reports of a CPU: numbers, lines and a chart in
-# the folder given. Run it with nothing else on the machine.
+# What docs/performance.md reports of a CPU at --size=cpu, and what scales with
+# what at --size=quick: numbers, lines and charts in the folder given. Run it with nothing else on the machine.
 set -eu
 folder=${1:?give a folder for the results}
 python=${PYTHON:-python}

@@ -54,16 +54,28 @@ install() {
   everywhere "set -e
     mkdir -p lvdecode bucket
     tar -xf lvdecode.tar -C lvdecode
+    $PYTHON -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+      echo 'error: $PYTHON is older than 3.11: install one, export PYTHON=...'
+      exit 2
+    }
     $PYTHON -m venv lvdecode/.venv
     lvdecode/.venv/bin/pip install --quiet 'jax[tpu]>=0.10' ./lvdecode
-    mountpoint -q bucket || gcsfuse --implicit-dirs $BUCKET bucket"
+    $(mounted)"
+}
+
+# After a reboot the bucket is gone, and a run would be written beside it.
+mounted() {
+  echo "mountpoint -q \$HOME/bucket ||
+    gcsfuse --implicit-dirs $BUCKET \$HOME/bucket"
 }
 
 # Every worker runs the same command and finds the others by itself.
 launch() {
-  needs TPU_ZONE
+  needs TPU_ZONE BUCKET
   # Braces: without them a shell in the background keeps the connection open.
-  everywhere "cd lvdecode && mkdir -p ../bucket/$RUN && {
+  everywhere "set -e
+    $(mounted)
+    cd lvdecode && mkdir -p ../bucket/$RUN && {
     TFDS_DATA_DIR=\$HOME/tfds nohup setsid .venv/bin/python -u \
     -m experiments.run $ARGS --workdir=\$HOME/bucket/$RUN \
     > run.log 2>&1 < /dev/null & }"

@@ -5,6 +5,7 @@ that costs time where there is one.
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -172,7 +173,8 @@ def leave(code: int) -> None:
     alarm = threading.Timer(_PATIENCE, os._exit, (code,))
     alarm.daemon = True
     alarm.start()
-    jax.distributed.shutdown()
+    with contextlib.suppress(Exception):  # the word is said, the code stands
+      jax.distributed.shutdown()
     alarm.cancel()
   sys.exit(code)
 
