@@ -193,7 +193,12 @@ def _opened(
     if hosts.first():
       _describe(corpus, settings, learned)
     settings = _in_steps(settings, corpus)
-    task = settings_lib.build_task(settings, *both)
+    devices = _devices(settings)
+    together = 1 if devices.axis_name else devices.count
+    task, own = (
+      settings_lib.build_task(settings_lib.shared_out(settings, n), *both)
+      for n in (together, 1)
+    )
     data = batching.train_batches(
       corpus,
       settings.pipeline,
@@ -206,7 +211,7 @@ def _opened(
       yield spec_lib.Run(
         task=task,
         data=data,
-        evaluate=_evaluation(settings, task, both, workdir),
+        evaluate=_evaluation(settings, own, both, workdir),
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,

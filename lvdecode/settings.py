@@ -344,6 +344,19 @@ def in_steps(settings: Settings, epoch_steps: int) -> Settings:
   return dataclasses.replace(settings, objective=objective)
 
 
+def shared_out(settings: Settings, devices: int) -> Settings:
+  """The same for a step that sees the rows of so many devices as one batch.
+
+  `objective.logits_mib` is of a device. By the whole batch there would be so
+  many chunks, each with a sum over all devices.
+  """
+  if devices == 1:
+    return settings
+  mib = devices * settings.objective.logits_bytes // 2**20
+  objective = dataclasses.replace(settings.objective, logits_mib=mib)
+  return dataclasses.replace(settings, objective=objective)
+
+
 def merged(settings: Settings) -> Settings:
   """The same for parameters into which the adapters have been merged."""
   adapters = dataclasses.replace(settings.model.adapters, rank=0)

@@ -57,6 +57,19 @@ def test_a_controlled_run_that_stopped_ends_as_one_that_did_not(tmp_path):
   assert any(line.get('train/beta', 0) > 0 for line in lines)
 
 
+@pytest.mark.parametrize(('kind', 'devices'), [('mesh', 8), ('pmap', 1)])
+def test_the_room_for_logits_is_that_of_a_device(tmp_path, kind, devices):
+  config = base.get_config('quick')
+  config.training.parallel = kind
+  config.objective.logits_mib = 3
+  built = settings.from_dict(config.to_dict())
+  with run._opened(built, tmp_path, '') as spec:
+    assert spec.task.objective.logits_bytes == 3 * devices * 2**20
+  # It is no part of the run.
+  written = json.loads((tmp_path / 'settings.json').read_text())
+  assert written['objective']['logits_mib'] == 3
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_one_device_and_eight_end_in_the_same_parameters(tmp_path):
