@@ -139,7 +139,7 @@ def _durations(
   split: split_lib.Split, samples: int | None, seconds: dict[str, float]
 ) -> str:
   shown = f'{sum(seconds.values()):.0f} s'
-  if 'likelihood' in seconds and samples:
+  if seconds.get('likelihood') and samples:
     each = 1e3 * seconds['likelihood'] / (split.count * samples)
     shown += f', likelihood {each:.2g} ms a sample of a text'
   return shown
