@@ -165,6 +165,7 @@ def _given(model: trained.Model) -> list[conditions.Parts]:
   """The parts of what the user typed, or else of the test split's first."""
   if _TEXT.value and _INPUT.value:
     raise errors.UserError('--text and --input exclude each other: give one')
+  typed: list[tuple[str, str | list[str]]]
   if _TEXT.value:
     typed = [('--text', each) for each in _TEXT.value]
   elif _INPUT.value:

@@ -19,7 +19,9 @@ _PANELS = (
   ('shuffled_gap', 'NLL added by shuffling z, nats per sequence'),
 )
 # Keys that are one choice together, by the name it has.
-_ONE_CHOICE = {'schedule': ('objective.beta.kind', 'objective.rate.kind')}
+_ONE_CHOICE: dict[str, tuple[str, ...]] = {
+  'schedule': ('objective.beta.kind', 'objective.rate.kind')
+}
 _ROW = 0.18  # inches of a legend's line
 _LETTERS = 15  # of a legend, in an inch
 
@@ -29,7 +31,10 @@ def choices(rows: Sequence[table.Row]) -> dict[str, tuple[str, ...]]:
   keys, _ = table.groups(rows)
   joint = {n: k for n, k in _ONE_CHOICE.items() if set(k) <= set(keys)}
   taken = set(itertools.chain(*joint.values()))
-  return {key: (key,) for key in keys if key not in taken} | joint
+  single: dict[str, tuple[str, ...]] = {
+    key: (key,) for key in keys if key not in taken
+  }
+  return single | joint
 
 
 def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
