@@ -219,10 +219,9 @@ def followed(split: split_lib.Split) -> dict[str, float]:
     for name, z in latents.items()
   }
   few = split.few(_FOLLOWED)
-  own = _nll(few, few.sample.z, None)
   for point in split.task.points:
     rest = _nll(few, few.sample.z, _without(split.task.points, point))
-    found[f'knocked_out_{point}'] = split_lib.mean(rest - own)
+    found[f'knocked_out_{point}'] = split_lib.mean(rest - few.sample.nll)
   if 'memory' in split.task.points:
     for layer, heads in enumerate(_memory(few, lambda texts: None)[0]):
       found[f'memory_mass_{layer}'] = sum(heads) / len(heads)

@@ -247,7 +247,10 @@ def test_validation_figures_are_means_over_texts():
     'log_texts': pytest.approx(math.log(N)),
     'shuffled_gap': pytest.approx((n + 7).mean() - (10 * n + 100).mean()),
     'zeroed_gap': pytest.approx(-(10 * n + 100).mean()),
-    'knocked_out_input': 0.0,  # it is told whatever the points
+    # It is told whatever the points, and pays 1,000 for what is its own.
+    'knocked_out_input': pytest.approx(
+      (n + 1_007).mean() - (10 * n + 100).mean()
+    ),
   }
 
 
