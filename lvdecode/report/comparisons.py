@@ -1,6 +1,6 @@
 """Pictures of a sweep: the rate-distortion plane, and a figure against a key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import itertools
 import textwrap
 
@@ -45,13 +45,13 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
   rest.
   """
   keys, found = table.groups(rows)
-  first = _ordered(group.values[0] if keys else 'all' for group in found)
+  first = _ordered(group.values[:1] for group in found)
   rest = _ordered(group.values[1:] for group in found)
   colours = _Names(keys[:1], [group.values[:1] for group in found])
   shapes = _Names(keys[1:], [group.values[1:] for group in found])
   entries = [
     (
-      colours.label((value,)),
+      colours.label(value),
       style.COLOURS[i % len(style.COLOURS)],
       _marker(i, 0),
     )
@@ -68,7 +68,7 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
   picture = mpl_figure.Figure(figsize=(width, height), layout='constrained')
   axes = picture.subplots()
   for group in found:
-    own = group.values[0] if keys else 'all'
+    own = group.values[:1]
     axes.errorbar(
       group.mean['kl'],
       group.mean['reconstruction_nll'],
@@ -134,10 +134,9 @@ def against(rows: Sequence[table.Row], name: str) -> mpl_figure.Figure:
     height += _ROW * lines_of_text
   picture = mpl_figure.Figure(figsize=(12, height), layout='constrained')
   panels = picture.subplots(1, len(_PANELS))
+  short = dict(zip(keys, points_lib.short_names(keys), strict=True))
   for axes, (figure, label) in zip(panels, _PANELS, strict=True):
-    styles = itertools.cycle(
-      itertools.product(_MARKERS[: len(lines)], style.COLOURS)
-    )
+    styles = itertools.cycle(itertools.product(_MARKERS, style.COLOURS))
     for i, (text, members) in enumerate(
       zip(labels, lines.values(), strict=True)
     ):
@@ -159,7 +158,6 @@ def against(rows: Sequence[table.Row], name: str) -> mpl_figure.Figure:
     axes.set_xticks(
       range(len(values)), map(_tick, values), rotation=30, ha='right'
     )
-    short = dict(zip(keys, points_lib.short_names(keys), strict=True))
     style.quiet(axes, label, short.get(name, name), '')
   if len(lines) > 1:
     picture.legend(
@@ -253,10 +251,8 @@ def _bar(group: table.Group, name: str) -> float:
   return float(np.nan_to_num(group.deviation[name]))
 
 
-def _ordered(values) -> list:
-  """Each once: numbers by size, anything else as it comes."""
+def _ordered(values: Iterable[tuple]) -> list[tuple]:
+  """Each once: a number each by size, anything else as it comes."""
   unique = list(dict.fromkeys(values))
-  single = [v[0] if isinstance(v, tuple) and len(v) == 1 else v for v in unique]
-  if all(isinstance(value, int | float) for value in single):
-    return sorted(unique)
-  return unique
+  numbers = all(len(v) == 1 and isinstance(v[0], int | float) for v in unique)
+  return sorted(unique) if numbers else unique

@@ -1,6 +1,7 @@
 """The points of a sweep: runs that differ in a few keys, and their names."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
 import copy
 import dataclasses
 import fnmatch
@@ -65,12 +66,8 @@ class Point:
   def check_schedules(self, texts: int) -> None:
     """Raises UserError if one does not end within a run on so many texts."""
     epoch = max(1, texts // self.settings.pipeline.batch_size)
-    try:
+    with _named(self.overrides):
       settings_lib.in_steps(self.settings, epoch)
-    except errors.UserError as error:
-      raise errors.UserError(
-        f'point {_plain(self.overrides)} of the sweep: {error}'
-      ) from error
 
   def value(self, key: str) -> Any:
     """The setting that a dotted key names."""
@@ -198,12 +195,8 @@ def overridden(base: Mapping[str, Any], overrides: Overrides) -> dict:
 
 def _point(base, overrides, varied, short) -> Point:
   tree = overridden(base, overrides)
-  try:
+  with _named(overrides):
     settings = beginning.settings(tree)
-  except errors.UserError as error:
-    raise errors.UserError(
-      f'point {_plain(overrides)} of the sweep: {error}'
-    ) from error
   told = [key for key in varied if key in overrides]
   words = [f'{short[key]}={describe(overrides[key])}' for key in told]
   slug = re.sub(r'[^\w.+=-]+', '-', '_'.join(words) or 'base')
@@ -262,6 +255,17 @@ def _short_names(keys: Iterable[str]) -> dict[str, str]:
     key: next((end for end in ends(key) if counts[end] == 1), key)
     for key in keys
   }
+
+
+@contextlib.contextmanager
+def _named(overrides: Overrides) -> Iterator[None]:
+  """Says of a mistake whose it is."""
+  try:
+    yield
+  except errors.UserError as error:
+    raise errors.UserError(
+      f'point {_plain(overrides)} of the sweep: {error}'
+    ) from error
 
 
 def _plain(overrides: Overrides) -> str:
