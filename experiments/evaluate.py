@@ -28,8 +28,8 @@ from lvdecode.evaluation import stored
 from lvdecode.report import curves
 from lvdecode.report import exhibit
 from lvdecode.report import page
-from lvdecode.text import labels
 from lvdecode.text import sources
+from lvdecode.text import supervision
 from lvdecode.training import workdir as workdir_lib
 
 _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test.')
@@ -129,20 +129,15 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
     console.print(figures.to_table(found['figures'], title))
   for name, section in new.items():
     console.print(measures.SECTIONS[name].to_table(section, f'{title}: {name}'))
-  print(f'{_durations(split, samples, seconds)}; written to {path}')
+  origin = provenance.read(path)
+  took = f'{sum(seconds.values()):.0f} s'
+  if seconds.get('likelihood'):
+    each = 1e3 * origin['seconds_per_sample']
+    took += f', likelihood {each:.2g} ms a sample of a text'
+  print(f'{took}; written to {path}')
   if mistake is not None:
     raise mistake
-  return Evaluated(model, data, provenance.read(path), found)
-
-
-def _durations(
-  split: split_lib.Split, samples: int | None, seconds: dict[str, float]
-) -> str:
-  shown = f'{sum(seconds.values()):.0f} s'
-  if seconds.get('likelihood') and samples:
-    each = 1e3 * seconds['likelihood'] / (split.count * samples)
-    shown += f', likelihood {each:.2g} ms a sample of a text'
-  return shown
+  return Evaluated(model, data, origin, found)
 
 
 def _origin(
@@ -218,12 +213,7 @@ def _split(model: trained.Model) -> tuple[sources.Texts, split_lib.Split]:
   data = sources.spread(
     sources.read(settings.data, _SPLIT.value, cache), _TEXTS.value
   )
-  if settings.semi_supervised.labels:
-    labels.check(
-      data.labels or (),
-      model.labels,
-      lambda row: sources.place(settings.data, data, row),
-    )
+  supervision.check(data, settings.semi_supervised.labels, settings.data)
   corpus = model.tokenize(data.texts, data.given, data.labels)
   # Texts that are dropped as too long are dropped from every figure.
   data = sources.take(data, corpus.rows)

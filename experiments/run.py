@@ -27,7 +27,6 @@ from lvdecode.evaluation import split
 from lvdecode.evaluation import use
 from lvdecode.report import curves
 from lvdecode.sweeps import points
-from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import vectorize
 from lvdecode.text import batching
 from lvdecode.text import corpora
@@ -184,7 +183,7 @@ def _opened(
   fingerprint = hosts.in_turn(lambda: sources.fingerprint(settings.data, cache))
   hosts.compare({'data fingerprint': fingerprint})
   wanted = settings_lib.to_dict(settings) | {'data_fingerprint': fingerprint}
-  with workdir_lib.claim(workdir, wanted, points_lib.NO_PART_OF_A_RUN):
+  with workdir_lib.claim(workdir, wanted, points.NO_PART_OF_A_RUN):
     texts = hosts.in_turn(lambda: sources.read(settings.data, 'train', cache))
     both = hosts.in_turn(lambda: _tokenizers(settings, texts, workdir))
     known = hosts.in_turn(lambda: _labels(texts, workdir))
@@ -193,12 +192,11 @@ def _opened(
     if hosts.first():
       _describe(corpus, settings, learned)
     settings = _in_steps(settings, corpus)
+    task = settings_lib.build_task(settings, *both)
     devices = _devices(settings)
-    together = 1 if devices.axis_name else devices.count
-    task, own = (
-      settings_lib.build_task(settings_lib.shared_out(settings, n), *both)
-      for n in (together, 1)
-    )
+    shared = settings
+    if devices.axis_name is None:
+      shared = settings_lib.shared_out(settings, devices.count)
     data = batching.train_batches(
       corpus,
       settings.pipeline,
@@ -209,9 +207,9 @@ def _opened(
     goes_on = hosts.agreed(lambda: bool(checkpoint.steps(workdir)))
     try:
       yield spec_lib.Run(
-        task=task,
+        task=settings_lib.build_task(shared, *both),
         data=data,
-        evaluate=_evaluation(settings, own, both, workdir),
+        evaluate=_evaluation(settings, task, both, workdir),
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,
@@ -286,7 +284,7 @@ def _supervised(settings, texts, known) -> sources.Texts:
   chosen = settings.semi_supervised
   if not chosen.labels:
     return texts
-  _check_labels(settings, texts)
+  supervision.check(texts, chosen.labels, settings.data)
   if known != chosen.labels:
     raise errors.UserError(
       f'semi_supervised.labels = {chosen.labels}, and the training texts have '
@@ -296,14 +294,6 @@ def _supervised(settings, texts, known) -> sources.Texts:
   if not chosen.generative:
     return supervision.labelled(texts)
   return supervision.repeated(texts, chosen.labelled_share)
-
-
-def _check_labels(settings, texts) -> None:
-  labels.check(
-    texts.labels or (),
-    settings.semi_supervised.labels,
-    lambda row: sources.place(settings.data, texts, row),
-  )
 
 
 def _corpus(settings, texts, both, known) -> corpora.Corpus:
@@ -360,8 +350,7 @@ def _evaluation(settings, task, both, workdir):
   whole = hosts.in_turn(
     lambda: sources.read(settings.data, 'validation', workdir / 'data')
   )
-  if settings.semi_supervised.labels:
-    _check_labels(settings, whole)
+  supervision.check(whole, settings.semi_supervised.labels, settings.data)
   texts = sources.spread(whole, settings.evaluation.texts)
   corpus = _corpus(settings, texts, both, labels.read(workdir))
   judged = corpus.label is not None and bool((corpus.label >= 0).any())

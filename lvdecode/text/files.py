@@ -8,6 +8,7 @@ import pathlib
 from typing import NamedTuple
 
 from lvdecode import errors
+from lvdecode.text import conditions
 from lvdecode.text import rows as rows_lib
 
 Row = rows_lib.Row
@@ -124,11 +125,7 @@ def parse(files: Files, fields: rows_lib.Fields) -> dict[str, list[Row]]:
   rows: dict[str, list[Row]] = {}
   for split, path in files.paths.items():
     _check_format(path, fields)
-    rows[split] = [
-      row
-      for place, line in _lines(path, files.contents[split])
-      for row in _parsed(line, place, path.suffix, fields)
-    ]
+    rows[split] = list(_rows(path, files.contents[split], fields))
     if not rows[split]:
       raise errors.UserError(f'{path} holds no text: put one on each line')
   missing = [split for split in SPLITS if split not in rows]
@@ -136,6 +133,24 @@ def parse(files: Files, fields: rows_lib.Fields) -> dict[str, list[Row]]:
   if fields.conditional:
     _check_labels(rows)
   return rows
+
+
+def place(
+  files: Files, fields: rows_lib.Fields, text: str, condition: conditions.Parts
+) -> str | None:
+  """'file:line' of the first such row; None where no file has it (any more)."""
+  for split, path in files.paths.items():
+    for row in _rows(path, files.contents[split], fields):
+      if (row.text, row.condition) == (text, condition):
+        return row.place
+  return None
+
+
+def _rows(
+  path: pathlib.Path, data: bytes, fields: rows_lib.Fields
+) -> Iterator[Row]:
+  for where, line in _lines(path, data):
+    yield from _parsed(line, where, path.suffix, fields)
 
 
 def _check_format(path: pathlib.Path, fields: rows_lib.Fields) -> None:

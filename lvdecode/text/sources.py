@@ -162,13 +162,13 @@ def read(
 
 def place(settings: DataSettings, texts: Texts, row: int) -> str:
   """Where a text comes from: 'file:line', or the number of its row."""
+  found = None
   if settings.source == 'files':
     given = texts.given[row] if texts.given is not None else ()
-    parsed = files.parse(files.load(settings.path), settings.fields)
-    for found in itertools.chain.from_iterable(parsed.values()):
-      if (found.text, found.condition) == (texts.texts[row], given):
-        return found.place
-  return f'row {row + 1}'
+    found = files.place(
+      files.load(settings.path), settings.fields, texts.texts[row], given
+    )
+  return found or f'row {row + 1}'
 
 
 def spread(texts: Texts, count: int) -> Texts:

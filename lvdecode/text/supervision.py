@@ -1,5 +1,6 @@
 """How many of the training texts' labels are kept, and how often they are met."""
 
+from collections.abc import Sequence
 import hashlib
 import math
 
@@ -7,7 +8,21 @@ from jaxtyping import Bool
 import numpy as np
 
 from lvdecode import errors
+from lvdecode.text import labels
 from lvdecode.text import sources
+
+
+def check(
+  texts: sources.Texts, names: Sequence[str], data: sources.DataSettings
+) -> None:
+  """Refuses a label that is none of `names`, by its place in the data.
+
+  Without names there is no such run, and labels may be what they are.
+  """
+  if names and texts.labels is not None:
+    labels.check(
+      texts.labels, names, lambda row: sources.place(data, texts, row)
+    )
 
 
 def kept(texts: sources.Texts, share: float, seed: int) -> sources.Texts:
