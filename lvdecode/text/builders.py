@@ -18,6 +18,8 @@ from lvdecode.text import rows as rows_lib
 Example = dict[str, str]
 # Called only when there is something to prepare.
 Splits = Callable[[], dict[str, Iterable[Example]]]
+# Of the embedded set, JSON: for each column TFDS takes as long as for a row.
+FACTORS = 'factors'
 
 
 class _TextBuilder(tfds.core.GeneratorBasedBuilder):
@@ -66,7 +68,9 @@ class LvdecodePtb(_TextBuilder):
 
 
 class LvdecodeEmbedded(_TextBuilder):
-  """The sentences of `embedded`, with the factors of each."""
+  """The sentences of `embedded`, with the factors of each as JSON."""
+
+  VERSION = tfds.core.Version('1.1.0')  # of 1.0.0 each was a column
 
 
 def files_builder(
@@ -117,13 +121,21 @@ def embedded_builder(data_dir: str) -> tfds.core.DatasetBuilder:
 
   def splits() -> dict[str, Iterable[Example]]:
     return {
-      split: [{'text': text} | factors for text, factors in sentences]
+      split: [
+        {'text': text, FACTORS: json.dumps(factors)}
+        for text, factors in sentences
+      ]
       for split, sentences in embedded.generate().items()
     }
 
-  columns = ('text', *embedded.FACTORS)
   key = embedded.VERSION
-  return _prepared(LvdecodeEmbedded, columns, splits, data_dir, key)
+  return _prepared(LvdecodeEmbedded, ('text', FACTORS), splits, data_dir, key)
+
+
+def factors(texts: Sequence[str]) -> dict[str, list[str]]:
+  """The columns of factors, from what `embedded_builder` stores of each row."""
+  rows = [json.loads(text) for text in texts]
+  return {name: [row[name] for row in rows] for name in embedded.FACTORS}
 
 
 def _prepared(

@@ -138,6 +138,7 @@ def read(
   if settings.source == 'embedded':
     builder = builders.embedded_builder(data_dir)
     columns = _columns(builder, split, settings.limit)
+    columns |= builders.factors(columns.pop(builders.FACTORS))
     if settings.conditional:
       columns |= _factor(columns[settings.condition_field])
   elif settings.source == 'ptb':
