@@ -101,7 +101,8 @@ def writer(
     eos_token_id=2,
     pad_token_id=0,
   )
-  network = transformers.GPT2LMHeadModel(config).to(device).eval()
+  network: Any = transformers.GPT2LMHeadModel(config)
+  network = network.to(device).eval()
   begin = torch.full((count, 1), training.BOS, device=device)
   chosen: dict[str, Any] = {'do_sample': rules != 'greedy'}
   if chosen['do_sample']:

@@ -105,17 +105,18 @@ def test_a_ratio_is_the_median_of_the_rounds_own():
   assert found['value'] == 2.0
 
 
-def test_subjects_take_turns_after_one_unit_to_warm_up():
-  calls = []
+def test_subjects_take_turns_after_two_units_to_warm_up():
+  calls: list[tuple[str, int]] = []
   subjects = {
     name: timing.Subject(lambda units, name=name: calls.append((name, units)))
     for name in 'ab'
   }
   limits = {'limit': lambda: float(len(calls))}
   seconds, best = timing.alternately(subjects, limits, rounds=2, units=3)
-  assert calls == [('a', 1), ('b', 1)] + 2 * [('a', 3), ('b', 3)]
+  warm = 2 * [('a', 1), ('b', 1)]
+  assert calls == warm + [('a', 3), ('b', 3), ('b', 3), ('a', 3)]
   assert {name: len(each) for name, each in seconds.items()} == {'a': 2, 'b': 2}
-  assert best == {'limit': 6.0}
+  assert best == {'limit': 8.0}
 
 
 def test_compiling_is_timed_without_the_cache():
