@@ -8,12 +8,13 @@ Ratios are the result: each compares what ran alternately in one process. With
 PyTorch and transformers (pip install '.[peer]') they run the same beside.
 """
 
+from collections.abc import Iterator
 import json
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
-from ml_collections import config_dict
 from ml_collections import config_flags
 
 from experiments import command
@@ -25,6 +26,8 @@ from lvdecode.bench import report as report_lib
 from lvdecode.bench import startup
 from lvdecode.bench import suite
 from lvdecode.report import style
+from lvdecode.sweeps import points
+from lvdecode.training import workdir
 
 _KINDS = ('train', 'sample', 'evaluate', 'vocabulary', 'startup', 'all')
 _SIZES = {
@@ -34,21 +37,6 @@ _SIZES = {
   'gpt2': (6, 12, 768, 12, 50_257, 1_024, 16, 256, 'bfloat16'),
   'gpt2_medium': (6, 24, 1_024, 16, 50_257, 1_024, 8, 256, 'bfloat16'),
 }
-# What a size says, and the same for all of them.
-_OF_A_SIZE = (
-  'pipeline.lengths',
-  'pipeline.batch_size',
-  'model.dtype',
-  'model.injection.points',
-  'model.encoder.kind',
-  'model.encoder.layers',
-  'model.encoder.width',
-  'model.encoder.heads',
-  'model.decoder.layers',
-  'model.decoder.width',
-  'model.decoder.heads',
-  'training.parallel',
-)
 _CONFIG = config_flags.DEFINE_config_file(
   'config', 'configs/base.py', 'What a size does not say; base by default.'
 )
@@ -75,7 +63,7 @@ def main(kind: str) -> None:
     if path and pathlib.Path(path).is_dir():
       raise errors.UserError(f'{flag}={path} is a folder: name a file in it')
   given = config_flags.get_override_values(flags.FLAGS['config'])
-  for key in _OF_A_SIZE:
+  for key in _keys('quick'):
     if key in given:
       raise errors.UserError(
         f'--config.{key}: a size says what it is, so that figures compare: '
@@ -85,56 +73,72 @@ def main(kind: str) -> None:
   if missing:
     # Not among numbers that another program reads.
     print(missing, file=sys.stderr if _JSON.value == '-' else sys.stdout)
-  described = machine.describe()  # with the load before this adds to it
-  sections = []
-  for name in _SIZE.value or ['quick']:
-    sections += _measured(kind, _plan(name, torch=_PEER.value and not missing))
-  if kind in ('startup', 'all'):
-    sections.append(startup.measure())
-  report = {'machine': described, 'sections': sections}
-  if _JSON.value == '-':
+  report: dict[str, Any] = {
+    'machine': machine.describe(),  # with the load before this adds to it
+    'sections': [],
+  }
+  quiet = _JSON.value == '-'
+  if not quiet:
+    print('\n'.join(report_lib.head(report['machine'])), flush=True)
+  for section in _measured(kind, torch=_PEER.value and not missing):
+    # Each as soon as it is there: what is stopped has not been in vain.
+    report['sections'].append(section)
+    if not quiet:
+      print('\n'.join(['', *report_lib.section_lines(section)]), flush=True)
+    if _JSON.value and not quiet:
+      workdir.write_text(
+        pathlib.Path(_JSON.value), json.dumps(report, indent=2) + '\n'
+      )
+  if quiet:
     print(json.dumps(report, indent=2))
-  else:
-    print('\n'.join(report_lib.lines(report)))
-  if _JSON.value and _JSON.value != '-':
-    pathlib.Path(_JSON.value).write_text(json.dumps(report, indent=2) + '\n')
   if _CHART.value:
     style.save(report_lib.chart(report), pathlib.Path(_CHART.value))
 
 
-def _measured(kind: str, plan: suite.Plan) -> list[dict]:
-  """The sections of one size."""
-  sections = []
-  for name, measure in (
-    ('train', suite.train),
-    ('sample', suite.sample),
-    ('evaluate', suite.evaluate),
-    ('vocabulary', suite.vocabulary),
-  ):
-    if kind in (name, 'all'):
-      sections.append(measure(plan))
-  if kind == 'all' and _SCALING.value:
-    sections += suite.scaling(plan, (1, 2, 4))
-    sections.append(suite.devices(plan))
-  return sections
+def _measured(kind: str, *, torch: bool) -> Iterator[dict[str, Any]]:
+  """The sections of all sizes, one after the other."""
+  for size in _SIZE.value or ['quick']:
+    plan = _plan(size, torch=torch)
+    for name, measure in (
+      ('train', suite.train),
+      ('sample', suite.sample),
+      ('evaluate', suite.evaluate),
+      ('vocabulary', suite.vocabulary),
+    ):
+      if kind in (name, 'all'):
+        yield measure(plan)
+    if kind == 'all' and _SCALING.value:
+      yield from suite.scaling(plan, (1, 2, 4))
+      yield suite.devices(plan)
+  if kind in ('startup', 'all'):
+    yield startup.measure()
+
+
+def _keys(name: str) -> dict[str, Any]:
+  """What a size sets, by dotted key; the same keys for all of them."""
+  encoder, decoder, width, heads, _, length, batch, _, dtype = _SIZES[name]
+  return {
+    'pipeline.lengths': (length,),
+    'pipeline.batch_size': batch,
+    'model.dtype': dtype,
+    'model.injection.points': ('input', 'memory', 'softmax'),
+    'model.encoder.kind': 'own',
+    'model.encoder.layers': encoder,
+    'model.encoder.width': width,
+    'model.encoder.heads': heads,
+    'model.decoder.layers': decoder,
+    'model.decoder.width': width,
+    'model.decoder.heads': heads,
+    'training.parallel': 'jit',
+  }
 
 
 def _plan(name: str, *, torch: bool) -> suite.Plan:
-  encoder, decoder, width, heads, vocab, length, batch, texts, dtype = _SIZES[
-    name
-  ]
-  c = config_dict.ConfigDict(command.config(_CONFIG.value))
-  c.pipeline.lengths = (length,)
-  c.pipeline.batch_size = batch
-  c.model.dtype = dtype
-  c.model.injection.points = ('input', 'memory', 'softmax')
-  c.model.encoder.kind = 'own'
-  c.model.encoder.layers, c.model.decoder.layers = encoder, decoder
-  for part in (c.model.encoder, c.model.decoder):
-    part.width, part.heads = width, heads
-  c.model.decoder.positions = max(length, c.model.decoder.positions)
-  c.training.parallel = 'jit'
-  settings = settings_lib.from_dict(c.to_dict())
+  _, _, _, _, vocab, length, _, texts, _ = _SIZES[name]
+  tree = points.overridden(command.config(_CONFIG.value), _keys(name))
+  decoder = tree['model']['decoder']
+  decoder['positions'] = max(length, decoder['positions'])
+  settings = settings_lib.from_dict(tree)
   return suite.Plan(
     name=name,
     settings=settings,

@@ -13,29 +13,38 @@ _GIGA, _MEBI = 1e9, 2**20
 
 def lines(report: Mapping[str, Any]) -> list[str]:
   """The whole report for a terminal; every number with its unit."""
-  machine = report['machine']
-  out = [
+  out = head(report['machine'])
+  for section in report['sections']:
+    out += ['', *section_lines(section)]
+  return out
+
+
+def head(machine: Mapping[str, Any]) -> list[str]:
+  """The hardware, the date and the versions."""
+  return [
     f'{machine["date"]}  {machine["processor"]}, {machine["cores"]} cores, '
     f'load {machine["load"]:.1f}; {machine["devices"]} x {machine["device"]} '
     f'({machine["backend"]})',
     '  '.join(f'{k} {v}' for k, v in machine['versions'].items()),
   ]
-  for section in report['sections']:
-    out += ['', f'{section["kind"]}, {section["size"]}: {section["shape"]}']
-    for name, value in section['limits'].items():
-      out.append(f'  limit   {name}  {value / _GIGA:,.1f} G/s')
-    out += [_row(row) for row in section['rows']]
-    for ratio in section['ratios']:
-      target, of = ratio.get('target'), ratio['of']
-      if of == 'speed':
-        of += f', median of {len(ratio["rounds"])} rounds'
-      bound = '' if ratio['of'] == 'speed' else 'at most '
-      out.append(
-        f'  ratio   {ratio["name"]}  {ratio["value"]:.2f} x the {of}'
-        + ('' if target is None else f' (target {bound}{target:g})')
-      )
-    out += [f'  {note}' for note in section['notes']]
-  return out
+
+
+def section_lines(section: Mapping[str, Any]) -> list[str]:
+  """What was measured of one size."""
+  out = [f'{section["kind"]}, {section["size"]}: {section["shape"]}']
+  for name, value in section['limits'].items():
+    out.append(f'  limit   {name}  {value / _GIGA:,.1f} G/s')
+  out += [_row(row) for row in section['rows']]
+  for ratio in section['ratios']:
+    target, of = ratio.get('target'), ratio['of']
+    if of == 'speed':
+      of += f', median of {len(ratio["rounds"])} rounds'
+    bound = '' if ratio['of'] == 'speed' else 'at most '
+    out.append(
+      f'  ratio   {ratio["name"]}  {ratio["value"]:.2f} x the {of}'
+      + ('' if target is None else f' (target {bound}{target:g})')
+    )
+  return out + [f'  {note}' for note in section['notes']]
 
 
 def _row(row: Mapping[str, Any]) -> str:
