@@ -9,6 +9,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
+import numpy as np
 
 from lvdecode import errors
 from lvdecode.latent import condition as conditions
@@ -16,6 +17,7 @@ from lvdecode.latent import vae
 from lvdecode.nn import gpt
 
 METHODS = ('greedy', 'sample')
+_ROUNDING = 1e-4  # of a sum of probabilities, generously
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,17 +162,25 @@ def _nucleus(scores, p):
   """[B, V], True for the tokens before which less than p is reached.
 
   Without sorting: halving finds the least probability that is kept, by the bits
-  of the numbers, which are in their order; then how far its equals are.
+  of the numbers, which are in their order; then how far its equals are. V
+  tokens of (1 - p) / V or less have no more than 1 - p together, so that the
+  least is not looked for below half of that, less what sums are rounded by.
   """
+  vocab_size = scores.shape[-1]
   shares = jax.nn.softmax(scores, axis=-1)
   bits = lax.bitcast_convert_type(shares, jnp.int32)
+  one = int(np.float32(1).view(np.int32))
+  rare = max(0.0, 1 - p - _ROUNDING) / (2 * vocab_size)
+  low = int(np.float32(rare).view(np.int32))
 
   def better(least):  # the mass of what is strictly above
     above = bits > least[:, None]
     return jnp.sum(jnp.where(above, shares, 0.0), axis=-1)
 
   highest = jnp.max(bits, axis=-1)
-  least = _halved(lambda x: better(x) < p, jnp.zeros_like(highest), highest)
+  least = _halved(
+    lambda x: better(x) < p, jnp.full_like(highest, low), highest, one - low
+  )
   equal = bits == least[:, None]
   share = lax.bitcast_convert_type(least, jnp.float32)
   room = jnp.ceil((p - better(least)) / jnp.maximum(share, 1e-38))
@@ -179,13 +189,16 @@ def _nucleus(scores, p):
   def enough(last):
     return jnp.sum(equal & (places <= last[:, None]), axis=-1) >= room
 
-  ends = jnp.full_like(least, scores.shape[-1] - 1)
-  last = _halved(enough, jnp.zeros_like(least), ends)
+  ends = jnp.full_like(least, vocab_size - 1)
+  last = _halved(enough, jnp.zeros_like(least), ends, vocab_size)
   return (bits > least[:, None]) | (equal & (places <= last[:, None]))
 
 
-def _halved(holds, low, high):
-  """The least integer of each row in [low, high] that holds; else high."""
+def _halved(holds, low, high, most):
+  """The least integer of each row in [low, high] that holds; else high.
+
+  `most` is the largest high - low that there can be.
+  """
 
   def step(_, ends):
     low, high = ends
@@ -194,5 +207,5 @@ def _halved(holds, low, high):
     high = jnp.where(true, middle, high)
     return jnp.minimum(jnp.where(true, low, middle + 1), high), high
 
-  # Numbers of 31 bits; one that is found stays.
-  return lax.fori_loop(0, 31, step, (low, high))[1]
+  # One that is found stays.
+  return lax.fori_loop(0, int(most).bit_length(), step, (low, high))[1]

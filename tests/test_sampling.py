@@ -224,6 +224,23 @@ def test_cut_keeps_the_right_tokens(scores, rules, expected):
   assert kept(scores, **rules) == expected
 
 
+@pytest.mark.parametrize('p', [1e-3, 0.1, 0.5, 0.9, 0.99, 0.9999])
+@pytest.mark.parametrize('scale', [0.0, 1.0, 8.0])
+def test_top_p_is_what_sorting_finds(p, scale):
+  scores = scale * np.random.default_rng(0).standard_normal((8, 1_000))
+  rules = sampling.Rules(method='sample', top_p=p)
+  left = sampling.cut(jnp.asarray(scores, jnp.float32), rules)
+  shares = np.asarray(jax.nn.softmax(jnp.asarray(scores, jnp.float32)))
+  order = np.argsort(-shares, axis=-1, kind='stable')
+  mass = np.cumsum(np.take_along_axis(shares, order, -1), -1, np.float64)
+  for row, kept in enumerate(np.isfinite(np.asarray(left))):
+    count = 1 + int((mass[row] < p).sum())
+    found = int(kept.sum())
+    # A sum in float32 may end a token early or late, never elsewhere.
+    assert abs(found - count) <= (scale == 0.0 or p > 0.99)
+    assert set(np.flatnonzero(kept)) == set(order[row, :found])
+
+
 def test_rows_are_cut_apart():
   scores = jnp.log(jnp.asarray([[0.1, 0.4, 0.2, 0.3], [0.7, 0.1, 0.1, 0.1]]))
   left = sampling.cut(scores, sampling.Rules(method='sample', top_p=0.65))
