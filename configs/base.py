@@ -70,7 +70,7 @@ def get_config(arg: str = '') -> Config:
   # What the backward pass computes again, for memory: 'dots' all but products
   # with weights, 'all_dots' all but products, 'block' everything.
   c.model.remat = 'none'
-  c.model.dtype = 'float32'  # 'bfloat16' on accelerators; faster there only
+  c.model.dtype = 'auto'  # 'bfloat16' on accelerators, 'float32' on CPUs
   c.model.decoder = Config()
   # The embedding's rows are rounded up to a multiple: 128 is faster on
   # accelerators where the vocabulary is odd (50,257); 1: off.

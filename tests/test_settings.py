@@ -50,6 +50,26 @@ def test_an_integer_serves_as_a_float():
   assert settings.from_dict(given).optimizer.learning_rate == 1.0
 
 
+@pytest.mark.parametrize(
+  ('dtype', 'backend', 'found'),
+  [
+    ('auto', 'cpu', 'float32'),
+    ('auto', 'gpu', 'bfloat16'),
+    ('auto', 'tpu', 'bfloat16'),
+    ('float32', 'gpu', 'float32'),
+    ('bfloat16', 'cpu', 'bfloat16'),
+  ],
+)
+def test_auto_is_the_type_that_a_device_is_fast_at(
+  dtype, backend, found, monkeypatch
+):
+  given = tree()
+  given['model']['dtype'] = dtype
+  built = settings.from_dict(given)
+  monkeypatch.setattr('jax.default_backend', lambda: backend)
+  assert built.model.compute_dtype.name == found
+
+
 def change(path, value):
   def apply(given):
     *sections, key = path.split('.')

@@ -111,4 +111,4 @@ def decoding_bytes(
   told = 'memory' in settings.injection.points
   slots = length / 2 + (settings.injection.memory_slots if told else 0)
   cache = sizes.layers * batch * slots * 2 * sizes.width
-  return (2 if settings.dtype == 'bfloat16' else 4) * (weights + cache)
+  return settings.compute_dtype.itemsize * (weights + cache)

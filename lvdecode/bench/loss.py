@@ -35,7 +35,7 @@ def shapes(
   """Of the embedding, hidden states, z's shift, targets and their weights."""
   data, width = settings.pipeline, settings.model.decoder.width
   batch, length = data.batch_size, data.lengths[-1]
-  hidden = jnp.dtype(settings.model.dtype)
+  hidden = settings.model.compute_dtype
   return (
     jax.ShapeDtypeStruct((vocab_size, width), jnp.float32),
     jax.ShapeDtypeStruct((batch, length, width), hidden),

@@ -46,7 +46,7 @@ def trainer(
       f'is {settings.model.injection.points}'
     )
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  half = settings.model.dtype == 'bfloat16'
+  half = settings.model.compute_dtype.name == 'bfloat16'
   network: Any = torch_model.Latent(settings.model, vocab_size).to(device)
   chosen = settings.optimizer
   optimizer = torch.optim.AdamW(

@@ -40,7 +40,7 @@ class LabelledVAE(vae.VAE):
     sizes = self.settings.encoder
     read, told = sizes.width, self.settings.decoder.width
     normal = nn.initializers.normal(attention.INIT_STD)
-    self.classifier = self._encoder(jnp.dtype(self.settings.dtype))
+    self.classifier = self._encoder(self.settings.compute_dtype)
     self.classes = nn.Dense(self.labels, kernel_init=normal)
     self.mark_read = nn.Embed(2, read, embedding_init=normal)
     self.label_read = nn.Embed(self.labels, read, embedding_init=normal)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from lvdecode import errors
@@ -14,6 +15,7 @@ from lvdecode.nn import kernels
 from lvdecode.nn import layers as layers_lib
 from lvdecode.nn import transformer
 
+DTYPES = ('auto', 'float32', 'bfloat16')
 ENCODERS = ('own', 'shared_embeddings', 'decoder', 'bert')
 
 
@@ -100,8 +102,8 @@ class ModelSettings:
     attention: 'auto', 'xla', or 'cudnn': fused, on GPUs in bfloat16.
     scan_layers: compiles one layer for all: see nn/layers.py.
     remat: what of a layer the backward pass computes again.
-    dtype: of the computation, 'float32' or 'bfloat16'; parameters, softmax
-      and losses are float32 always.
+    dtype: of the computation, 'float32', 'bfloat16', or 'auto' for what the
+      device is fast at; parameters, softmax and losses are float32 always.
   """
 
   decoder: DecoderSettings
@@ -116,6 +118,14 @@ class ModelSettings:
   scan_layers: bool
   remat: str
   dtype: str
+
+  @property
+  def compute_dtype(self) -> jnp.dtype:
+    """'auto' is bfloat16 on accelerators and float32 on CPUs."""
+    if self.dtype != 'auto':
+      return jnp.dtype(self.dtype)
+    on_cpu = jax.default_backend() == 'cpu'
+    return jnp.dtype('float32' if on_cpu else 'bfloat16')
 
   @property
   def execution(self) -> layers_lib.Execution:
@@ -147,11 +157,13 @@ class ModelSettings:
         f'for each of the {self.latent_size} dimensions of model.latent_size'
       )
     self._check_conditional()
-    errors.one_of('model.dtype', self.dtype, ('float32', 'bfloat16'))
+    errors.one_of('model.dtype', self.dtype, DTYPES)
     errors.one_of('model.attention', self.attention, kernels.ATTENTION)
     errors.one_of('model.remat', self.remat, tuple(layers_lib.REMAT))
     width = self.decoder.width // self.decoder.heads
-    obstacle = kernels.fused_obstacle('gpu', jnp.dtype(self.dtype), width)
+    # No device is asked for what settings may be.
+    of_gpu = jnp.dtype('bfloat16' if self.dtype == 'auto' else self.dtype)
+    obstacle = kernels.fused_obstacle('gpu', of_gpu, width)
     if self.attention == 'cudnn' and obstacle:
       raise errors.UserError(
         f"model.attention = 'cudnn': {obstacle}; 'auto' takes it where it can"

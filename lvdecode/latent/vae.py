@@ -35,7 +35,7 @@ class VAE(nn.Module):
 
   def setup(self):
     settings = self.settings
-    dtype = jnp.dtype(settings.dtype)
+    dtype = settings.compute_dtype
     sizes = settings.decoder
     self.decoder = gpt.GPT(
       vocab_size=self.vocab_size,
