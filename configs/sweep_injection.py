@@ -110,9 +110,9 @@ def _study(add) -> None:
   ):
     add((memory,), (_CONSTANT,), (2,), two, none | cure)
   # What depth changes, beside a plain GPT of that depth.
-  add(((), ('input',), memory), (_TARGET,), (6,), two, none)
+  add(((), ('input',), memory), (_TARGET,), (4,), two, none)
   # Whether collapse is memory's alone, and worse in depth.
-  add((memory,), (_CONSTANT,), (6,), one, none)
+  add((memory,), (_CONSTANT,), (4,), one, none)
   add((('input',), ('softmax',)), (_CONSTANT,), (2,), one, none)
 
 
