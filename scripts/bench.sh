@@ -21,6 +21,5 @@ measure train train --size=cpu --rounds=15 --steps=1 \
 measure sample sample --size=cpu --rounds=15 --chart="$folder/sample.png"
 measure vocabulary vocabulary --size=cpu --rounds=15 --steps=1
 measure evaluate evaluate --size=cpu --rounds=2 --nopeer
-measure startup startup
 measure scaling all --size=quick --rounds=3 --nopeer \
   --chart="$folder/scaling.png"

@@ -18,8 +18,10 @@ from lvdecode.text import rows as rows_lib
 Example = dict[str, str]
 # Called only when there is something to prepare.
 Splits = Callable[[], dict[str, Iterable[Example]]]
-# Of the embedded set, JSON: for each column TFDS takes as long as for a row.
-FACTORS = 'factors'
+# An example of the embedded set is so many rows, as JSON: TFDS takes as long for
+# each string of each example as it takes to make up a sentence.
+_BLOCK = 1_024
+_ROWS = 'rows'
 
 
 class _TextBuilder(tfds.core.GeneratorBasedBuilder):
@@ -68,9 +70,9 @@ class LvdecodePtb(_TextBuilder):
 
 
 class LvdecodeEmbedded(_TextBuilder):
-  """The sentences of `embedded`, with the factors of each as JSON."""
+  """The sentences of `embedded`, with the factors of each, in blocks."""
 
-  VERSION = tfds.core.Version('1.1.0')  # of 1.0.0 each was a column
+  VERSION = tfds.core.Version('1.1.0')  # of 1.0.0 each was an example
 
 
 def files_builder(
@@ -116,26 +118,34 @@ def ptb_builder(
   return _prepared(LvdecodePtb, ('text',), splits, data_dir, key)
 
 
-def embedded_builder(data_dir: str) -> tfds.core.DatasetBuilder:
-  """The embedded grammar, under its version."""
+def embedded_columns(
+  data_dir: str, split: str, limit: int
+) -> dict[str, list[str]]:
+  """The text and the factors of the embedded grammar, under its version."""
 
   def splits() -> dict[str, Iterable[Example]]:
     return {
       split: [
-        {'text': text, FACTORS: json.dumps(factors)}
-        for text, factors in sentences
+        {_ROWS: json.dumps(block)}
+        for block in _blocks([[t, *f.values()] for t, f in sentences])
       ]
       for split, sentences in embedded.generate().items()
     }
 
   key = embedded.VERSION
-  return _prepared(LvdecodeEmbedded, ('text', FACTORS), splits, data_dir, key)
+  builder = _prepared(LvdecodeEmbedded, (_ROWS,), splits, data_dir, key)
+  table = [
+    row for block in rows(builder, split) for row in json.loads(block[_ROWS])
+  ]
+  places = chosen(len(table), limit)
+  return {
+    name: [table[place][index] for place in places]
+    for index, name in enumerate(('text', *embedded.FACTORS))
+  }
 
 
-def factors(texts: Sequence[str]) -> dict[str, list[str]]:
-  """The columns of factors, from what `embedded_builder` stores of each row."""
-  rows = [json.loads(text) for text in texts]
-  return {name: [row[name] for row in rows] for name in embedded.FACTORS}
+def _blocks(table: list[list[str]]) -> list[list[list[str]]]:
+  return [table[i : i + _BLOCK] for i in range(0, len(table), _BLOCK)]
 
 
 def _prepared(

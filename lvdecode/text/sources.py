@@ -136,9 +136,7 @@ def read(
     )
   data_dir = _data_dir(cache_dir)
   if settings.source == 'embedded':
-    builder = builders.embedded_builder(data_dir)
-    columns = _columns(builder, split, settings.limit)
-    columns |= builders.factors(columns.pop(builders.FACTORS))
+    columns = builders.embedded_columns(data_dir, split, settings.limit)
     if settings.conditional:
       columns |= _factor(columns[settings.condition_field])
   elif settings.source == 'ptb':
