@@ -137,7 +137,7 @@ def test_a_study_asks_everything_of_as_little_as_it_can(tmp_path):
     for point in found
   }
   for told in ((), ('input',), ('memory',)):
-    assert {(told, 2), (told, 6)} < depths
+    assert {(told, 2), (told, 4)} < depths
   for arg, count in (('where', 15), ('quick', 4)):
     assert len(swept('sweep_injection', arg, tmp_path)) == count
 

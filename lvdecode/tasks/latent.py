@@ -120,7 +120,8 @@ class LatentTask(inference.Inference):
       + objective.mmd.weight * added.get('mmd', 0.0)
       + objective.bag_of_words * added.get('bag_of_words', 0.0)
     )
-    return loss.total + total - jax.lax.stop_gradient(total), {
+    # In brackets it is 0, and adds its gradients alone.
+    return loss.total + (total - jax.lax.stop_gradient(total)), {
       'loss': loss,
       'nll': mean(terms.nll),
       'kl': mean(jnp.sum(terms.kl, axis=-1)),
