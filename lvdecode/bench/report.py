@@ -11,14 +11,6 @@ from lvdecode.report import style
 _GIGA, _MEBI = 1e9, 2**20
 
 
-def lines(report: Mapping[str, Any]) -> list[str]:
-  """The whole report for a terminal; every number with its unit."""
-  out = head(report['machine'])
-  for section in report['sections']:
-    out += ['', *section_lines(section)]
-  return out
-
-
 def head(machine: Mapping[str, Any]) -> list[str]:
   """The hardware, the date and the versions."""
   return [

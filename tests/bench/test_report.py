@@ -55,7 +55,8 @@ REPORT = {'machine': machine.describe(), 'sections': [SECTION, SCALING]}
 
 
 def test_lines_name_hardware_units_and_targets():
-  text = '\n'.join(report.lines(REPORT))
+  lines = report.head(REPORT['machine']) + report.section_lines(SECTION)
+  text = '\n'.join(lines)
   for said in (
     REPORT['machine']['date'],
     'cores, load',
@@ -81,10 +82,10 @@ def test_less_memory_is_better_and_no_bar_of_speed():
     'target': 0.2,
   }
   section = SECTION | {'ratios': [ratio]}
-  changed = REPORT | {'sections': [section]}
   assert '0.12 x the memory (target at most 0.2)' in '\n'.join(
-    report.lines(changed)
+    report.section_lines(section)
   )
+  changed = REPORT | {'sections': [section]}
   assert not report.chart(changed).axes[0].get_yticklabels()
 
 

@@ -390,6 +390,12 @@ def test_penn_treebank_is_the_published_one(tmp_path):
 
 def test_the_embedded_set_comes_with_its_factors(tmp_path):
   known = embedded.generate()['test']
+  assert len(known) == 2_880
+  assert {factors['tense'] for _, factors in known} == {
+    'past',
+    'present',
+    'future',
+  }
   few = [known[row * (len(known) - 1) // 6] for row in range(7)]
   for limit, rows in ((0, known), (7, few)):  # from the first to the last
     settings = _settings(source='embedded', limit=limit)
