@@ -214,7 +214,8 @@ def _split(model: trained.Model) -> tuple[sources.Texts, split_lib.Split]:
     sources.read(settings.data, _SPLIT.value, cache), _TEXTS.value
   )
   supervision.check(data, settings.semi_supervised.labels, settings.data)
-  corpus = model.tokenize(data.texts, data.given, data.labels)
+  with sources.placed(settings.data, data):
+    corpus = model.tokenize(data.texts, data.given, data.labels)
   # Texts that are dropped as too long are dropped from every figure.
   data = sources.take(data, corpus.rows)
   return data, split_lib.Split(

@@ -297,7 +297,7 @@ def _supervised(settings, texts, known) -> sources.Texts:
 
 
 def _corpus(settings, texts, both, known) -> corpora.Corpus:
-  try:
+  with sources.placed(settings.data, texts):
     return corpora.tokenize(
       texts.texts,
       both[0],
@@ -307,9 +307,6 @@ def _corpus(settings, texts, both, known) -> corpora.Corpus:
       labels=texts.labels,
       label_names=known,
     )
-  except corpora.OverlongError as error:
-    place = sources.place(settings.data, texts, error.row)
-    raise errors.UserError(f'{place}: {error}') from error
 
 
 def _keep(tokenizer, folder) -> None:

@@ -18,6 +18,14 @@ class UserError(ValueError):
   """
 
 
+class RowError(UserError):
+  """In row `row` of the texts that were given; `sources.placed` says where."""
+
+  def __init__(self, row: int, message: str):
+    super().__init__(message)
+    self.row = row
+
+
 def path(name: str | os.PathLike[str]) -> pathlib.Path:
   """A path as a user wrote it, with '~' for his home.
 

@@ -119,7 +119,7 @@ class Model:
     seed: int = 0,
     given: Conditions | None = None,
   ) -> list[str]:
-    """A text of each latent; ends at the run's longest length always.
+    """A text of each latent, of no more tokens than a training text could have.
 
     Args:
       z: [n, Z].
@@ -152,7 +152,8 @@ class Model:
         _keys(seed, first, rows, _TOKENS),
         given=told,
         rules=rules,
-        length=self.config.pipeline.lengths[-1],
+        # A text that is cut has room for its EOS, and can be encoded and scored.
+        length=self.config.pipeline.lengths[-1] - 1,
         bos=self.tokenizer.bos,
         eos=self.tokenizer.eos,
         pad=self.tokenizer.pad,
@@ -257,9 +258,13 @@ class Model:
         f'labels = {labels}: give two or more to choose from'
       )
     shares = np.ones(len(labels)) if prior is None else np.asarray(prior, float)
-    if shares.shape != (len(labels),) or not (shares > 0).all():
+    if (
+      shares.shape != (len(labels),)
+      or not ((shares > 0) & np.isfinite(shares)).all()
+    ):
       raise errors.UserError(
-        f'prior = {prior}: it must be {len(labels)} numbers above 0, one a label'
+        f'prior = {prior}: it must be {len(labels)} finite numbers above 0, one '
+        'a label'
       )
     log_joint = [
       np.log(share) - self.nll(texts, samples, seed, [label] * len(texts))
@@ -290,6 +295,11 @@ class Model:
       if isinstance(aspects, str) or len(aspects) != len(texts):
         raise errors.UserError(
           f'{len(texts)} texts need as many aspects, in a list'
+        )
+      if not self.config.data.conditional:
+        raise errors.UserError(
+          f'{self.workdir} was trained on texts without aspects (its data.'
+          'condition_field is empty): leave them out'
         )
       parts = [self.config.data.given(aspect) for aspect in aspects]
     elif conditions_text.NONE in self.tokenizer.markers:

@@ -103,6 +103,15 @@ def test_completions_are_ranked_by_their_likelihood(model):
   assert drawn != ranked
 
 
+def test_what_is_scored_is_what_was_written(model):
+  """A text that never ended is cut where its EOS can still be scored."""
+  texts = [text for some in model.complete(['good'] * 40) for text in some]
+  sizes = [len(ids) for ids in model.tokenizer.encode(texts)]
+  most = model.config.pipeline.lengths[-1] - 2
+  assert max(sizes) == most
+  assert model.tokenize(texts, [('<label:good>',)] * 40).truncated == 0
+
+
 def test_a_condition_moves_codes_and_likelihoods(model):
   good, bad = (model.encode(TEXTS, [x] * 3) for x in ('good', 'bad'))
   assert (np.abs(good.mean - bad.mean).max(1) > 1e-4).all()
@@ -139,7 +148,8 @@ def test_classes_are_by_bayes_rule(model):
     (lambda m: m.complete(['good'], n=0), 'num = 0'),
     (lambda m: m.complete(['good'], ranked=-1), 'ranked = -1'),
     (lambda m: m.classify(TEXTS, ['good']), 'two or more'),
-    (lambda m: m.classify(TEXTS, prior=[1, 0]), '2 numbers above 0'),
+    (lambda m: m.classify(TEXTS, prior=[1, 0]), '2 finite numbers above 0'),
+    (lambda m: m.classify(TEXTS, prior=[1, np.inf]), '2 finite numbers'),
     (lambda m: m.past(np.zeros((1, 8))), 'no memory to tell|a condition too'),
   ],
 )

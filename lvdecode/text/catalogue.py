@@ -64,7 +64,7 @@ def _rows(
       name = names[row[label]] if row[label] >= 0 else ''
     given: conditions.Parts = ()
     if fields.labels_given:
-      given = (conditions.label_token(name),)
+      given = (conditions.label_token(name) if name else '',)
     elif fields.condition:
       given = (string(row[fields.condition]).strip(),)
     return files.Row(string(row[fields.text]), name, given)

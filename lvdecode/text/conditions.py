@@ -124,10 +124,11 @@ def encode(
   `length` of them): a blank tells what is asked for.
 
   Raises:
-    UserError: a label that the tokenizer has no token for, or a condition
+    RowError: a label that the tokenizer has no token for, or a condition
       without a token.
   """
   parts = list(dict.fromkeys(itertools.chain.from_iterable(given)))
+  _check_labels(given, parts, tokenizer)
   ids = _ids(parts, tokenizer)
   places = {part: place for place, part in enumerate(parts)}
   counts = np.fromiter(map(len, given), np.int64, len(given))
@@ -143,9 +144,10 @@ def encode(
   token = flat[np.repeat(begins[used], sizes) + _within(sizes)]
   totals = np.bincount(row, minlength=len(given))
   for empty in np.flatnonzero(totals == 0).tolist():
-    raise errors.UserError(
+    raise errors.RowError(
+      empty,
       f'the condition {" ".join(given[empty])!r} has no token: write what is '
-      'given with the text'
+      'given with the text',
     )
   words = ~np.isin(token, list(tokenizer.markers.values()))
   before = np.cumsum(words) - words  # words in front of each token
@@ -180,18 +182,29 @@ def all_unknown(parts: Parts, tokenizer: tokenizers.Tokenizer) -> bool:
   )
 
 
-def _ids(
-  parts: Sequence[str], tokenizer: tokenizers.Tokenizer
-) -> list[list[int]]:
+def _check_labels(
+  given: Sequence[Parts],
+  parts: Sequence[str],
+  tokenizer: tokenizers.Tokenizer,
+) -> None:
+  """Refuses a label without a token, where labels are what is given."""
   markers = tokenizer.markers
   known = tuple(label for m in markers if (label := label_of(m)) is not None)
   for part in parts:
     label = label_of(part) if known else None
     if label is not None and part not in markers:
-      raise errors.UserError(
+      row = next(row for row, some in enumerate(given) if part in some)
+      raise errors.RowError(
+        row,
         f'no training text has the label {label!r}: '
-        f'{errors.did_you_mean(label, known)}'
+        f'{errors.did_you_mean(label, known)}',
       )
+
+
+def _ids(
+  parts: Sequence[str], tokenizer: tokenizers.Tokenizer
+) -> list[list[int]]:
+  markers = tokenizer.markers
   return [
     [markers[part]] if part in markers else ids
     for part, ids in zip(parts, tokenizer.encode(parts), strict=True)

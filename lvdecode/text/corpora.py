@@ -16,14 +16,6 @@ from lvdecode.text import pipeline
 from lvdecode.text import tokenizers
 
 
-class OverlongError(errors.UserError):
-  """Row `row` of the texts that were given, or its condition, is too long."""
-
-  def __init__(self, row: int, message: str):
-    super().__init__(message)
-    self.row = row
-
-
 class Corpus(NamedTuple):
   """A tokenised split, held in memory; row n of every array is one text."""
 
@@ -74,7 +66,8 @@ def tokenize(
       numbers.
 
   Raises:
-    UserError: nothing is left; `OverlongError` where such are refused.
+    UserError: nothing is left; `RowError` for a text that is refused as too
+      long, or whose condition cannot be encoded.
   """
   if not texts:
     raise errors.UserError('no text to tokenize: the data are empty')
@@ -140,7 +133,7 @@ def _first_overlong(texts, sizes, given, told, settings) -> int | None:
     if told is not None and told.truncated[row]:
       what, text = 'the condition', conditions.readable(given[row])
       rule = f'is longer than pipeline.condition_length = {told.length}'
-    raise OverlongError(
+    raise errors.RowError(
       row,
       f'{what} {errors.beginning(text)} {rule}: raise it, shorten the text, or '
       "set pipeline.overlong to 'truncate' or 'drop'",
@@ -239,7 +232,8 @@ def batch_of(
       f'{len(texts)} texts and {len(given)} conditions: give one with each text'
     )
   for text in dict.fromkeys(unknown(texts, tokenizer)):
-    logging.warning('no token of %r is in the vocabulary', text)
+    if text:  # one without a word is a text as well
+      logging.warning('no token of %r is in the vocabulary', text)
   lengths = settings.lengths
   settings = dataclasses.replace(settings, overlong='truncate')
   corpus = tokenize(texts, tokenizer, settings, encoder_tokenizer, given=given)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import hashlib
-import itertools
 import json
 import pathlib
 from typing import NamedTuple
@@ -131,7 +130,7 @@ def parse(files: Files, fields: rows_lib.Fields) -> dict[str, list[Row]]:
   missing = [split for split in SPLITS if split not in rows]
   rows |= hold_out(rows['train'], missing)
   if fields.conditional:
-    _check_labels(rows)
+    _check_labels(rows, missing)
   return rows
 
 
@@ -185,14 +184,21 @@ def _parsed(
   return rows_lib.record(line, place, fields)
 
 
-def _check_labels(rows: dict[str, list[Row]]) -> None:
+def _check_labels(rows: dict[str, list[Row]], held_out: list[str]) -> None:
   """Every label must have been there to be learned."""
   known = {row.label for row in rows['train']} | {''}
-  for row in itertools.chain(rows['validation'], rows['test']):
-    if row.label not in known:
+  for split in ('validation', 'test'):
+    for row in rows[split]:
+      if row.label in known:
+        continue
+      what = f'{row.place}: no training text has the label {row.label!r}: '
+      if split in held_out:
+        raise errors.UserError(
+          f'{what}all that have it were held out for {split}; give more of '
+          f'them, or a file for {split}'
+        )
       raise errors.UserError(
-        f'{row.place}: no training text has the label {row.label!r}: '
-        f'{errors.did_you_mean(row.label, tuple(sorted(known - {""})))}'
+        what + errors.did_you_mean(row.label, tuple(sorted(known - {''})))
       )
 
 

@@ -1,6 +1,6 @@
 """The labels of a run: their names in a file, and numbers for its texts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import json
 import pathlib
 
@@ -25,18 +25,14 @@ def numbers(
   return np.array([places.get(label, -1) for label in labels], np.int32)
 
 
-def check(
-  labels: Sequence[str], known: Sequence[str], where: Callable[[int], str]
-) -> None:
-  """Refuses a label that is not among the known ones; '' is none.
-
-  `where` says of a row where it comes from.
-  """
+def check(labels: Sequence[str], known: Sequence[str]) -> None:
+  """Refuses (`RowError`) a label that is not a known one; '' is none."""
   for row, label in enumerate(labels):
     if label and label not in known:
-      raise errors.UserError(
-        f'{where(row)}: the label {label!r} is none of those of the run: '
-        + errors.did_you_mean(label, tuple(known))
+      raise errors.RowError(
+        row,
+        f'the label {label!r} is none of those of the run: '
+        + errors.did_you_mean(label, tuple(known)),
       )
 
 

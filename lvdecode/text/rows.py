@@ -72,6 +72,11 @@ def record(line: str, place: str, fields: Fields) -> Iterator[Row]:
   label = _label(found, fields.label, place) if fields.label else ''
   if fields.story:
     sentences = _sentences(found, fields.text, place)
+    if fields.story == 'missing' and conditions.BLANK in sentences:
+      raise errors.UserError(
+        f"{place}: a sentence of field '{fields.text}' is {conditions.BLANK}, "
+        'which stands for the one that is asked for: write the sentence'
+      )
     whole = ' '.join(sentences)
     for given, target in conditions.story(sentences, fields.story):
       yield Row(target, label, given, place, whole)
@@ -105,6 +110,11 @@ def _object(line: str, place: str) -> dict[str, Any]:
     raise errors.UserError(
       f'{place}: not JSON ({error.msg} at column {error.colno}): a .jsonl '
       'line is one object'
+    ) from None
+  except (ValueError, RecursionError) as error:
+    raise errors.UserError(
+      f'{place}: JSON that cannot be read ({errors.beginning(str(error))}): '
+      'remove the huge number, or the nesting'
     ) from None
   if not isinstance(found, dict):
     raise errors.UserError(
@@ -161,14 +171,18 @@ def _texts(
     raise errors.UserError(
       f"{place}: field '{field}' is {value!r}: give a text or a list of texts"
     )
+  _check_characters(''.join(parts), field, place)
+  return tuple(parts)
+
+
+def _check_characters(text: str, field: str, place: str) -> None:
   try:
-    ''.join(parts).encode()
+    text.encode()
   except UnicodeEncodeError:
     raise errors.UserError(
       f"{place}: field '{field}' holds half a surrogate pair, which is no "
       'character: write the whole pair, or the character itself'
     ) from None
-  return tuple(parts)
 
 
 def _label(found: dict[str, Any], field: str, place: str) -> str:
@@ -177,6 +191,7 @@ def _label(found: dict[str, Any], field: str, place: str) -> str:
     raise errors.UserError(
       f"{place}: field '{field}' is {label!r}: a label is a text or a number"
     )
+  _check_characters(str(label), field, place)
   return str(label).strip()
 
 

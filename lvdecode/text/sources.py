@@ -1,6 +1,7 @@
 """Where texts come from: the embedded set, files, Penn Treebank, or TFDS."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -78,6 +79,13 @@ class DataSettings:
     if self.source == 'embedded' and self.condition_field:
       errors.one_of(
         'data.condition_field', self.condition_field, tuple(embedded.FACTORS)
+      )
+    read = self.fields
+    told = read.label if read.labels_given else read.condition
+    if self.source != 'embedded' and told and told == read.text:
+      raise errors.UserError(
+        f"data.text_field and what data.condition_field '{read.condition}' "
+        f"gives are one field, '{told}': a text would be told itself"
       )
     from_catalogue = self.source.startswith(_CATALOGUE)
     if from_catalogue and self.labels_given and not self.label_field:
@@ -168,6 +176,16 @@ def place(settings: DataSettings, texts: Texts, row: int) -> str:
       files.load(settings.path), settings.fields, texts.texts[row], given
     )
   return found or f'row {row + 1}'
+
+
+@contextlib.contextmanager
+def placed(settings: DataSettings, texts: Texts) -> Iterator[None]:
+  """Says of a row of these texts that is refused within where it comes from."""
+  try:
+    yield
+  except errors.RowError as error:
+    where = place(settings, texts, error.row)
+    raise errors.UserError(f'{where}: {error}') from error
 
 
 def spread(texts: Texts, count: int) -> Texts:

@@ -20,9 +20,8 @@ def check(
   Without names there is no such run, and labels may be what they are.
   """
   if names and texts.labels is not None:
-    labels.check(
-      texts.labels, names, lambda row: sources.place(data, texts, row)
-    )
+    with sources.placed(data, texts):
+      labels.check(texts.labels, names)
 
 
 def kept(texts: sources.Texts, share: float, seed: int) -> sources.Texts:

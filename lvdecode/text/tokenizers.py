@@ -134,7 +134,7 @@ class Tokenizer:
       chunk = list(texts[start : start + _CHUNK])
       for text, encoding in zip(
         chunk,
-        self._inner.encode_batch_fast(chunk, add_special_tokens=False),
+        self._encodings(chunk),
         strict=True,
       ):
         ids = encoding.ids
@@ -142,6 +142,14 @@ class Tokenizer:
           ids = self._without_specials(ids, text)
         encoded.append(ids)
     return encoded
+
+  def _encodings(self, texts: list[str]) -> list[hf.Encoding]:
+    try:
+      return self._inner.encode_batch_fast(texts, add_special_tokens=False)
+    except TypeError:
+      for text in texts:
+        _check_characters(text)
+      raise
 
   def _without_specials(self, ids: list[int], text: str) -> list[int]:
     """A word that reads like a special token is a word nobody knows."""
@@ -175,6 +183,16 @@ class Tokenizer:
       names[_MARKERS] = list(self.markers)
     text = json.dumps(names, indent=2, ensure_ascii=False) + '\n'
     (folder / _SPECIALS).write_text(text, 'utf-8')
+
+
+def _check_characters(text: str) -> None:
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    raise errors.UserError(
+      f'the text {text[:80]!r} is not UTF-8 at character {error.start + 1}: '
+      'type it in UTF-8, or remove the half of a surrogate pair'
+    ) from None
 
 
 def load(

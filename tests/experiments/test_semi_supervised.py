@@ -1,5 +1,6 @@
 """From sentences with few labels to commands that classify."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -99,6 +100,10 @@ def test_sentences_as_a_whole_have_labels_too(trained):
   np.testing.assert_allclose(moved[1:], 0, atol=1e-6)  # no soup there
   with pytest.raises(errors.UserError, match='3 texts need as many aspects'):
     model.judge(texts, ['soup'])
+  data = dataclasses.replace(model.config.data, condition_field='')
+  model.config = dataclasses.replace(model.config, data=data)
+  with pytest.raises(errors.UserError, match='texts without aspects'):
+    model.judge(texts, ['soup'] * 3)
 
 
 @pytest.mark.parametrize(

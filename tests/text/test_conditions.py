@@ -383,11 +383,11 @@ def test_the_first_that_is_too_long_is_named_and_can_be_refused(tmp_path):
     assert sources.place(data, texts, 1) == f'{path}:3'
   settings = _settings(**chosen, overlong='refuse')
   with pytest.raises(
-    corpora.OverlongError, match="'w1 w2 w3 w4' is longer than .*_length = 3"
+    errors.RowError, match="'w1 w2 w3 w4' is longer than .*_length = 3"
   ) as refused:
     corpora.tokenize(texts.texts, tokenizer, settings, given=texts.given)
   assert refused.value.row == 1
-  with pytest.raises(corpora.OverlongError, match='has 7 tokens.*room for 4'):
+  with pytest.raises(errors.RowError, match='has 7 tokens.*room for 4'):
     corpora.tokenize(texts.texts[2:], tokenizer, settings)
   short = corpora.tokenize(texts.texts[:1], tokenizer, settings)
   assert short.first_overlong is None
@@ -396,9 +396,10 @@ def test_the_first_that_is_too_long_is_named_and_can_be_refused(tmp_path):
 
 
 def test_a_label_that_is_none_of_the_runs_is_named_with_its_row():
-  labels.check(['good', '', 'bad'], ('bad', 'good'), str)
-  with pytest.raises(errors.UserError, match="^2: .*'goood'.*mean 'good'"):
-    labels.check(['good', '', 'goood'], ('bad', 'good'), str)
+  labels.check(['good', '', 'bad'], ('bad', 'good'))
+  with pytest.raises(errors.RowError, match="'goood'.*mean 'good'") as refused:
+    labels.check(['good', '', 'goood'], ('bad', 'good'))
+  assert refused.value.row == 2
 
 
 def test_what_is_given_stays_with_its_text(tmp_path):
@@ -483,6 +484,15 @@ _STORY = {'story': 'missing'}
     ('a.jsonl', '{"text": ["a"]}', _STORY, 'a.jsonl:1: field'),
     ('a.jsonl', '{"text": "a b"}', _STORY, 'at least 2'),
     ('a.jsonl', '{"text": ["a", " "]}', _STORY, 'a.jsonl:1: sentence 2'),
+    ('a.jsonl', '{"text": ["a", "<blank>"]}', _STORY, 'a.jsonl:1: a sentence'),
+    ('a.jsonl', '{"text": "a", "p": %s}' % ('7' * 5000), _FIELD, 'a.jsonl:1'),
+    ('a.jsonl', '[' * 200_000, _FIELD, 'a.jsonl:1: JSON that cannot be read'),
+    (
+      'a.jsonl',
+      '{"text": "a", "l": "x\\ud800"}',
+      {'label_field': 'l'},
+      "a.jsonl:1: field 'l' holds half a surrogate pair",
+    ),
     (
       'a.jsonl',
       '{"text": "a"}',
@@ -516,6 +526,30 @@ def test_a_label_that_was_not_learned_is_named_with_its_place(tmp_path):
     _read(settings, tmp_path)
 
 
+def test_a_label_that_was_held_out_is_not_blamed_on_its_row(tmp_path):
+  path = tmp_path / 'one.tsv'
+  path.write_text(''.join(f'label{n}\ttext {n}\n' for n in range(60)))
+  settings = _data(path=str(path), condition_field='label')
+  with pytest.raises(errors.UserError, match='were held out for validation'):
+    _read(settings, tmp_path)
+
+
+def test_a_row_that_a_limit_leaves_without_its_label_is_named(tmp_path):
+  labels_of = ['rare' if n in (1, 11) else 'often' for n in range(400)]
+  for split in files.SPLITS:
+    lines = [f'{label}\t{split} {n}\n' for n, label in enumerate(labels_of)]
+    (tmp_path / f'{split}.tsv').write_text(''.join(lines))
+  settings = _data(path=str(tmp_path), condition_field='label', limit=2)
+  train = _read(settings, tmp_path)
+  tokenizer = _trained(_WORDS, sources.markers(settings, train))
+  whole = _read(dataclasses.replace(settings, limit=0), tmp_path, 'test')
+  with (
+    pytest.raises(errors.UserError, match="test.tsv:2: no training.*'rare'"),
+    sources.placed(settings, whole),
+  ):
+    corpora.tokenize(whole.texts, tokenizer, _settings(), given=whole.given)
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
@@ -523,6 +557,8 @@ def test_a_label_that_was_not_learned_is_named_with_its_place(tmp_path):
     ({'source': 'embedded', 'story': 'ending'}, 'data.source must be files'),
     ({'source': 'ptb', 'condition_field': 'x'}, "'ptb' has only texts"),
     ({'source': 'tfds:a', 'condition_field': 'label'}, 'data.label_field'),
+    ({'condition_field': 'text'}, "one field, 'text'"),
+    ({'condition_field': 'label', 'label_field': 'text'}, "one field, 'text'"),
   ],
 )
 def test_settings_name_the_mistake(changes, message):

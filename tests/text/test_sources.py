@@ -329,11 +329,42 @@ def test_a_prepared_set_may_give_a_field_or_its_label(toy):
   )
   assert by_label.given == [(f'<label:{label}>',) for label in by_label.labels]
   by_field = sources.read(
-    _settings(**fields, condition_field='description'), 'train', toy
+    _settings(
+      source=fields['source'],
+      text_field='label',
+      condition_field='description',
+    ),
+    'test',
+    toy,
   )
-  assert by_field.given == [(text,) for text in by_field.texts]
+  assert sorted(by_field.given) == [(f'test {n}',) for n in range(4)]
   with pytest.raises(errors.UserError, match="condition_field 'prompt' is not"):
     sources.read(_settings(**fields, condition_field='prompt'), 'test', toy)
+
+
+class _Unlabelled(_Toy, skip_registration=True):
+  """Its test split withholds the labels, as many of the catalogue do."""
+
+  name = 'toy_unlabelled'
+
+  def _generate_examples(self, split, count):
+    for row, example in super()._generate_examples(split, count):
+      yield row, example | ({'label': -1} if split == 'test' else {})
+
+
+def test_a_label_that_is_withheld_cannot_be_given(tmp_path):
+  builder = _Unlabelled(data_dir=str(tmp_path), file_format='array_record')
+  builders.quietly(builder)
+  fields = {
+    'source': 'tfds:toy_unlabelled',
+    'text_field': 'description',
+    'label_field': 'label',
+  }
+  test = sources.read(_settings(**fields), 'test', tmp_path)
+  assert test.labels == [''] * 4
+  given = _settings(**fields, condition_field='label')
+  with pytest.raises(errors.UserError, match="'label' of row 0 .* is empty"):
+    sources.read(given, 'test', tmp_path)
 
 
 def test_a_field_that_is_not_there_is_answered_with_those_there_are(toy):

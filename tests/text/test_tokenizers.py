@@ -102,6 +102,15 @@ def test_no_text_reaches_a_special_token(kind, size, special):
     assert ids[1] == tokenizer.unk
 
 
+@pytest.mark.parametrize(('kind', 'size'), _KINDS)
+def test_half_a_character_is_refused_in_one_line(kind, size):
+  tokenizer = _train(kind, size)
+  with pytest.raises(errors.UserError, match='not UTF-8 at character 5'):
+    tokenizer.encode(['the soup', 'the \udcff soup'])
+  with pytest.raises(TypeError):  # a defect of ours, not a text
+    tokenizer.encode(['the soup', None])
+
+
 def test_unknown_words_are_unknown():
   tokenizer = _train('word', 50)
   # Penn Treebank writes its rare words as <unk>: they are unknown too.
