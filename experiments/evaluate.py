@@ -225,6 +225,7 @@ def _split(model: trained.Model) -> tuple[sources.Texts, split_lib.Split]:
     batch_size=_BATCH.value,
     lengths=settings.pipeline.lengths,
     seed=command.SEED.value,
+    groups=sources.groups(data),
   )
 
 

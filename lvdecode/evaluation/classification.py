@@ -44,7 +44,7 @@ class Classification:
     samples: K of the bound; 0 for a run's own classifier, whose -log p(c | y)
       needs none.
     accuracy: share of the texts whose label was found.
-    error: its standard error over texts.
+    error: its standard error over texts, a sentence with all its aspects.
     macro_f1: mean of F1 over the labels that the texts have.
     nats: mean of -log p(c | y) of the true label.
     majority: accuracy of always saying the training texts' most frequent label,
@@ -96,6 +96,7 @@ def judge(
   shares: Float[np.ndarray, ' C'],
   names: Sequence[str],
   samples: int,
+  groups: Int[np.ndarray, ' N'] | None = None,
 ) -> Classification:
   """The figures of -log p(y | c) in nats and the labels that texts have."""
   joint = np.log(shares)[None, :] - nll.astype(np.float64)
@@ -111,7 +112,7 @@ def judge(
     texts=len(label),
     samples=samples,
     accuracy=float(right.mean()),
-    error=split_lib.standard_error(right.astype(np.float64)),
+    error=split_lib.standard_error(right.astype(np.float64), groups),
     macro_f1=float(np.mean([each.f1 for each in found if each.texts])),
     nats=float(nats.mean()),
     majority=float((label == shares.argmax()).mean()),

@@ -98,7 +98,7 @@ def measure(split: split_lib.Split) -> Information:
     [kl, own - joint, kl - (own - joint) + known, joint - factors, known],
     axis=1,
   )
-  intervals = _intervals(shares, split.seed)
+  intervals = _intervals(shares, split)
   log_texts = math.log(split.count)
   spectrum = np.linalg.eigvalsh(_covariance(mean))[::-1]
   information = Information(
@@ -194,15 +194,10 @@ def _ceiling(information: Information) -> str:
   )
 
 
-def _intervals(shares: Float[np.ndarray, 'N F'], seed: int) -> list[Interval]:
-  rng = np.random.default_rng(seed)
-  count = len(shares)
-  means = np.stack(
-    [
-      rng.multinomial(count, np.full(count, 1 / count)) @ shares / count
-      for _ in range(_RESAMPLES)
-    ]
-  )
+def _intervals(
+  shares: Float[np.ndarray, 'N F'], split: split_lib.Split
+) -> list[Interval]:
+  means = split_lib.resampled(shares, split.groups, _RESAMPLES, split.seed)
   low, high = np.percentile(means, _CENTRAL, axis=0)
   return [
     Interval(value=float(value), low=float(least), high=float(most))

@@ -82,7 +82,10 @@ def _judged(split, log_q, shares) -> classification.Classification:
     )
   # Bayes' rule with these shares gives q back.
   likelihood = np.log(shares)[None, :] - log_q[known].astype(np.float64)
-  return classification.judge(likelihood, label[known], shares, names, 0)
+  groups = None if split.groups is None else split.groups[known]
+  return classification.judge(
+    likelihood, label[known], shares, names, 0, groups
+  )
 
 
 def _bounded(task, split, batch, rows: Int[np.ndarray, ' B']):

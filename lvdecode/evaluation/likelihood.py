@@ -47,15 +47,16 @@ class Point:
 class Likelihood:
   """-log 1/K sum_k p(y, z_k) / q(z_k | y), z_k ~ q (Burda et al. 2016).
 
-  Of a conditional model all of it is given x. An upper bound of -log p(y) in expectation that falls with K. A plain language
-  model has its exact NLL here, and K = 1.
+  Of a conditional model all of it is given x. An upper bound of -log p(y) in
+  expectation that falls with K. A plain language model has its exact NLL here,
+  and K = 1.
 
   Attributes:
     texts: N.
     samples: K.
     nll: mean of the bound over texts, nats per sequence.
     error: its standard error over texts, nats per sequence: how much another
-      set of N texts would change it.
+      set of N texts would change it; those of one story come together.
     monte_carlo_error: how much other samples for the same texts would change
       it, nats per sequence, by the delta method; too small where a few samples
       carry all weight.
@@ -98,7 +99,9 @@ def measure(
   if not split.latent_size:
     advance(split.count)
     exact = split.sample.nll.astype(np.float64)
-    return _summary([1], exact[:, None], np.ones(split.count), exact=True)
+    return _summary(
+      split, [1], exact[:, None], np.ones(split.count), exact=True
+    )
   devices = np.array(jax.local_devices())
   mesh = jax.sharding.Mesh(devices, (_AXIS,))
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -120,7 +123,7 @@ def measure(
     log_means, ratio = _running(weights, prefixes, some)
     bound[rows[real]] = -log_means[real]
     effective[rows[real]] = ratio[real]
-  return _summary(prefixes, bound, effective, exact=False)
+  return _summary(split, prefixes, bound, effective, exact=False)
 
 
 def to_table(likelihood: Likelihood, title: str) -> rich_table.Table:
@@ -129,8 +132,7 @@ def to_table(likelihood: Likelihood, title: str) -> rich_table.Table:
     title=title,
     caption=(
       f'{likelihood.texts:,} texts; nats per sequence; ± is the standard error '
-      'over texts, and other samples would change the last line by '
-      f'{likelihood.monte_carlo_error:.3f}. Effective samples: '
+      f'over texts{_others(likelihood)}. Effective samples: '
       f'{likelihood.effective_samples:.1f} on average, '
       f'{likelihood.least_effective_samples:.1f} at least, of '
       f'{likelihood.samples}.'
@@ -147,6 +149,16 @@ def to_table(likelihood: Likelihood, title: str) -> rich_table.Table:
       f'{point.samples:,}', f'{point.nll:.3f} ± {point.error:.3f}', fall
     )
   return table
+
+
+def _others(likelihood: Likelihood) -> str:
+  """What other samples would change, where there are some to tell by."""
+  if math.isnan(likelihood.monte_carlo_error):
+    return ''
+  return (
+    ', and other samples would change the last line by '
+    f'{likelihood.monte_carlo_error:.3f}'
+  )
 
 
 def _prefixes(samples: int) -> list[int]:
@@ -223,7 +235,7 @@ def _running(
   return np.stack(columns, axis=1), np.exp(2 * total - squares)
 
 
-def _summary(prefixes, bound, effective, *, exact) -> Likelihood:
+def _summary(split, prefixes, bound, effective, *, exact) -> Likelihood:
   texts = len(bound)
   curve = []
   for place, samples in enumerate(prefixes):
@@ -234,9 +246,9 @@ def _summary(prefixes, bound, effective, *, exact) -> Likelihood:
       Point(
         samples=samples,
         nll=float(bound[:, place].mean()),
-        error=split_lib.standard_error(bound[:, place]),
+        error=split_lib.standard_error(bound[:, place], split.groups),
         fall=float(fall.mean()),
-        fall_error=split_lib.standard_error(fall),
+        fall_error=split_lib.standard_error(fall, split.groups),
       )
     )
   # The relative variance of a mean of K weights, by the delta method that of

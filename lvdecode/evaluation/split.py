@@ -70,6 +70,8 @@ class Split:
     batch_size: texts a batch; no figure depends on it.
     lengths: static lengths of the batches.
     seed: of everything that is drawn.
+    groups: [N], by a number the texts that are of one origin, `sources.groups`;
+      None where each is a draw of its own.
   """
 
   task: latent.LatentTask
@@ -78,6 +80,7 @@ class Split:
   batch_size: int
   lengths: tuple[int, ...]
   seed: int
+  groups: Int[np.ndarray, ' N'] | None = None
 
   @property
   def count(self) -> int:
@@ -121,6 +124,7 @@ class Split:
     rows = np.arange(min(count, self.count))
     some = dataclasses.replace(
       self,
+      groups=None if self.groups is None else self.groups[rows],
       corpus=corpora.take(self.corpus, rows),
       lengths=self.lengths[-1:],
     )
@@ -174,12 +178,48 @@ def mean(values: Float[np.ndarray, ' N']) -> float:
   return float(np.mean(values, dtype=np.float64))
 
 
-def standard_error(values: Float[np.ndarray, ' N']) -> float:
-  """Of their mean, over texts; NaN of a single one."""
-  if len(values) < 2:
+def standard_error(
+  values: Float[np.ndarray, ' N'],
+  groups: Int[np.ndarray, ' N'] | None = None,
+) -> float:
+  """Of their mean, over draws of texts; NaN of a single one.
+
+  Texts of one group are drawn together: the cluster-robust error of a mean
+  (Liang and Zeger 1986), G / (G - 1) sum_g (sum_(n in g) (v_n - mean))^2 / N^2
+  and its root; with groups of one that is the common one.
+  """
+  gaps = values.astype(np.float64) - np.mean(values, dtype=np.float64)
+  sums = gaps if groups is None else _sums(gaps, groups)
+  if len(sums) < 2:
     return math.nan
-  deviation = float(np.std(values, dtype=np.float64, ddof=1))
-  return deviation / math.sqrt(len(values))
+  spread = len(sums) / (len(sums) - 1) * float(sums @ sums)
+  return math.sqrt(spread) / len(values)
+
+
+def resampled(
+  values: Float[np.ndarray, 'N F'],
+  groups: Int[np.ndarray, ' N'] | None,
+  times: int,
+  seed: int,
+) -> Float[np.ndarray, 'R F']:
+  """Means over bootstrap samples of the texts, groups of them drawn whole."""
+  rng = np.random.default_rng(seed)
+  sums, sizes = values, np.ones(len(values))
+  if groups is not None:
+    sums, sizes = _sums(values, groups), _sums(sizes, groups)
+  even = np.full(len(sums), 1 / len(sums))
+  drawn = [rng.multinomial(len(sums), even) for _ in range(times)]
+  return np.stack([times @ sums / (times @ sizes) for times in drawn])
+
+
+def _sums(
+  values: Float[np.ndarray, 'N ...'], groups: Int[np.ndarray, ' N']
+) -> Float[np.ndarray, 'G ...']:
+  """Of each group that has a text."""
+  numbers = np.unique(groups, return_inverse=True)[1]
+  sums = np.zeros((numbers.max() + 1, *values.shape[1:]))
+  np.add.at(sums, numbers, values)
+  return sums
 
 
 def text_keys(

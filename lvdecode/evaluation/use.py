@@ -123,13 +123,14 @@ def measure(
   tokens = _by_token(split, some)
   sums = {name: values.sum(axis=1) for name, values in tokens.items()}
   changes = {
-    name: _change(nll, sums['own'])
+    name: _change(nll, sums['own'], split)
     for name, nll in sums.items()
     if name != 'own'
   }
   by_points = _by_points(split, some) | {told: sums['own']}
   partial = {
-    points: _change(nll, sums['own']) for points, nll in by_points.items()
+    points: _change(nll, sums['own'], split)
+    for points, nll in by_points.items()
   }
   knocked_out = {point: partial[_without(told, point)] for point in told}
   mass = even = None
@@ -250,11 +251,15 @@ def _without(points: tuple[str, ...], silent: str) -> tuple[str, ...]:
   return tuple(point for point in points if point != silent)
 
 
-def _change(nll: Float[np.ndarray, ' N'], own: Float[np.ndarray, ' N']):
+def _change(
+  nll: Float[np.ndarray, ' N'],
+  own: Float[np.ndarray, ' N'],
+  split: split_lib.Split,
+) -> Change:
   return Change(
     nll=split_lib.mean(nll),
     gap=split_lib.mean(nll - own),
-    error=split_lib.standard_error(nll - own),
+    error=split_lib.standard_error(nll - own, split.groups),
   )
 
 

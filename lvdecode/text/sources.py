@@ -213,6 +213,29 @@ def take(texts: Texts, rows: Int[np.ndarray, ' n']) -> Texts:
   )
 
 
+def groups(texts: Texts) -> Int[np.ndarray, ' N'] | None:
+  """Which texts are of one origin, by a number: no independent draws.
+
+  The sentences that one story lacks in turn, and a sentence that is met with
+  several aspects. None where every text counts as a draw of its own.
+  """
+  given = texts.given
+  if given is None or any(
+    conditions.label_of(p) for p in itertools.chain(*given)
+  ):
+    return None
+  origins = [
+    tuple(text if part == conditions.BLANK else part for part in parts)
+    if conditions.BLANK in parts
+    else text
+    for text, parts in zip(texts.texts, given, strict=True)
+  ]
+  places = {
+    origin: place for place, origin in enumerate(dict.fromkeys(origins))
+  }
+  return np.array([places[origin] for origin in origins])
+
+
 def markers(settings: DataSettings, texts: Texts) -> tuple[str, ...]:
   """The special tokens that stand for parts of the conditions."""
   if settings.labels_given:

@@ -167,6 +167,22 @@ def test_where_nothing_is_given_a_marker_stands(tmp_path):
   assert tokenizer.markers['<none>'] not in ids  # no text has it
 
 
+def test_texts_of_one_origin_are_no_draws_of_their_own(tmp_path):
+  stories = _read(_stories(tmp_path, 'missing'), tmp_path)
+  assert sources.groups(stories).tolist() == [
+    row // 5 for row in range(len(stories.texts))
+  ]
+  endings = _read(_stories(tmp_path, 'ending'), tmp_path)
+  assert len(set(sources.groups(endings))) == len(endings.texts)
+  aspects = sources.Texts(
+    ['a b c', 'd', 'a b c'], None, {}, [('a',), ('d',), ('b',)]
+  )
+  assert sources.groups(aspects).tolist() == [0, 1, 0]
+  labels_of = [('<label:x>',), ('<label:y>',), ('<label:x>',)]
+  assert sources.groups(aspects._replace(given=labels_of)) is None
+  assert sources.groups(aspects._replace(given=None)) is None
+
+
 def _labelled(tmp_path):
   lines = [f'{"good" if n % 2 else "bad"}\tw{n % 30} w1' for n in range(90)]
   return _write(tmp_path, 'l.tsv', lines, condition_field='label')
