@@ -149,6 +149,7 @@ def _origin(
     texts=split.count,
     asked_texts=_TEXTS.value,
     step=model.step,
+    asked_step=command.STEP.value,
     batch_size=split.batch_size,
     samples=samples,
     seed=split.seed,

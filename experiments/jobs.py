@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from experiments import command
 from experiments import measures
+from lvdecode.evaluation import provenance
 from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import table
 from lvdecode.sweeps import vectorize as vectorize_lib
@@ -72,7 +73,9 @@ class Plan(NamedTuple):
     if self.texts:
       words.append(f'--texts={self.texts}')
     sections = self.sections.get(point.name, ())
-    if self._row(point, ()).status == 'done':  # the others join its file
+    path = self.folder / point.name / 'evaluation' / f'{self.split}.json'
+    if self._row(point, ()).status == 'done' and provenance.by_this_code(path):
+      # The others join its file.
       sections = tuple(s for s in sections if s not in measures.HEADLINE)
     if sections:
       words.append(f'--sections={",".join(sections)}')

@@ -23,6 +23,7 @@ from lvdecode.evaluation import probing
 from lvdecode.evaluation import quality
 from lvdecode.evaluation import split as split_lib
 from lvdecode.evaluation import use
+from lvdecode.text import files
 from lvdecode.text import labels
 from lvdecode.text import sources
 
@@ -263,6 +264,8 @@ def lack(
   data = settings.data
   if attributes is None:
     attributes = bool(data.label_field) or data.source == 'embedded'
+    if data.source == 'files' and not attributes:
+      attributes = files.suffix(data.path) == '.tsv'
   judges = bool(settings.semi_supervised.labels)
   conditional = settings.model.conditional
   there = {

@@ -3,8 +3,10 @@
 import json
 
 from configs import base
+from lvdecode.evaluation import provenance
 from lvdecode.sweeps import points
 from lvdecode.sweeps import table
+from lvdecode.training import hosts
 
 BASE = base.get_config('quick').to_dict()
 TEXTS = 9  # asked for
@@ -59,7 +61,13 @@ def evaluated(folder, point, **changes):
   (folder / point.name / 'checkpoints' / last).mkdir(
     parents=True, exist_ok=True
   )
-  origin = {'asked_texts': TEXTS}
+  origin = {
+    'asked_texts': TEXTS,
+    'asked_step': None,
+    'seed': 0,
+    'code': hosts.code()['code.source'],
+    'libraries': provenance.libraries(),
+  }
   text = json.dumps({'figures': figures | changes, 'provenance': origin})
   (home / 'test.json').write_text(text)
 
@@ -68,6 +76,14 @@ def measured(folder, point, **sections):
   """Adds sections to what `evaluated` wrote."""
   path = folder / point.name / 'evaluation' / 'test.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | sections))
+
+
+def came_from(folder, point, **changes):
+  """Changes the provenance of what `evaluated` wrote."""
+  path = folder / point.name / 'evaluation' / 'test.json'
+  written = json.loads(path.read_text())
+  written['provenance'] |= changes
+  path.write_text(json.dumps(written))
 
 
 def rows(folder, found):

@@ -125,8 +125,9 @@ def to_table(found: Classification, title: str) -> rich_table.Table:
   table = rich_table.Table(
     title=title,
     caption=(
-      f'{found.texts:,} texts: accuracy {100 * found.accuracy:.1f} ± '
-      f'{100 * found.error:.1f} % (the most frequent label: '
+      f'{found.texts:,} texts: accuracy '
+      + split_lib.with_error(100 * found.accuracy, 100 * found.error, '.1f')
+      + ' % (the most frequent label: '
       f'{100 * found.majority:.1f} %), macro-F1 {100 * found.macro_f1:.1f} %, '
       f'{found.nats:.3f} nats a label'
       + (f'; by {found.samples} samples.' if found.samples else '.')

@@ -178,11 +178,11 @@ def to_table(report: Report, title: str) -> rich_table.Table:
     )
     table.add_row('-ELBO', f'{report.negative_elbo:.2f}', nats)
     table.add_row(
-      bound, f'{report.iw_nll:.2f} ± {report.iw_nll_error:.2f}', nats
+      bound, split_lib.with_error(report.iw_nll, report.iw_nll_error), nats
     )
   else:
     table.add_row(
-      'NLL', f'{report.iw_nll:.2f} ± {report.iw_nll_error:.2f}', nats
+      'NLL', split_lib.with_error(report.iw_nll, report.iw_nll_error), nats
     )
   derived = report.derived()
   for name, unit, count in (

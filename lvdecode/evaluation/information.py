@@ -47,8 +47,8 @@ class Information:
       Each text is one of those of q(z), so that in expectation this is a lower
       bound.
     most_mutual_information: the same with q(z) of the other texts, in
-      expectation an upper bound (Poole et al. 2019, section 2.1); infinite for
-      a single text. The closer the two, the better the truth is known.
+      expectation an upper bound (Poole et al. 2019, section 2.1); None for a
+      single text. The closer the two, the better the truth is known.
     marginal_kl: KL(q(z) || p(z)), where p(z) is the mean of the texts' priors;
       an upper bound by as much as mutual_information is a lower one.
     prior_information: what a learned prior knows of z already, by its
@@ -69,7 +69,7 @@ class Information:
   saturated: bool
   kl: Interval
   mutual_information: Interval
-  most_mutual_information: float
+  most_mutual_information: float | None
   marginal_kl: Interval
   prior_information: Interval
   total_correlation: Interval
@@ -105,11 +105,13 @@ def measure(split: split_lib.Split) -> Information:
     texts=split.count,
     log_texts=log_texts,
     saturated=bool(
-      split.latent_size and intervals[1].value > _CEILING * log_texts
+      split.latent_size and intervals[1].value >= _CEILING * log_texts
     ),
     kl=intervals[0],
     mutual_information=intervals[1],
-    most_mutual_information=split_lib.mean(own - others),
+    most_mutual_information=(
+      split_lib.mean(own - others) if split.count > 1 else None
+    ),
     marginal_kl=intervals[2],
     prior_information=intervals[4],
     total_correlation=intervals[3],
@@ -164,11 +166,11 @@ def to_table(information: Information, title: str) -> rich_table.Table:
   for name, found in rows:
     interval = f'{found.low:.3f} to {found.high:.3f}'
     table.add_row(name, f'{found.value:.3f}', interval)
-  table.add_row(
-    "mutual information by the other texts' q(z): at most",
-    f'{information.most_mutual_information:.3f}',
-    '',
-  )
+  most = information.most_mutual_information
+  if most is not None:
+    table.add_row(
+      "mutual information by the other texts' q(z): at most", f'{most:.3f}', ''
+    )
   table.add_section()
   order = np.argsort(information.kl_by_dimension)[::-1]
   shown = ', '.join(

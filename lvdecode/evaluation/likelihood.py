@@ -144,10 +144,9 @@ def to_table(likelihood: Likelihood, title: str) -> rich_table.Table:
   for point in likelihood.curve:
     fall = ''
     if not math.isnan(point.fall):
-      fall = f'{point.fall:.3f} ± {point.fall_error:.3f}'
-    table.add_row(
-      f'{point.samples:,}', f'{point.nll:.3f} ± {point.error:.3f}', fall
-    )
+      fall = split_lib.with_error(point.fall, point.fall_error, '.3f')
+    nll = split_lib.with_error(point.nll, point.error, '.3f')
+    table.add_row(f'{point.samples:,}', nll, fall)
   return table
 
 

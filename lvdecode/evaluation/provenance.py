@@ -39,6 +39,7 @@ class Provenance:
     texts: N, of the split.
     asked_texts: how many of the split were asked for; 0 for all.
     step: of the checkpoint.
+    asked_step: the one that was asked for; None for the run's best or latest.
     settings_hash: SHA-256 of what settings.json says, whatever its layout.
     data_fingerprint: of the data that the run was trained on; the same data
       are evaluated.
@@ -55,6 +56,7 @@ class Provenance:
   texts: int
   asked_texts: int
   step: int
+  asked_step: int | None
   settings_hash: str
   data_fingerprint: str | None
   batch_size: int
@@ -73,6 +75,7 @@ def make(
   texts: int,
   asked_texts: int,
   step: int,
+  asked_step: int | None = None,
   batch_size: int,
   samples: int | None,
   seed: int,
@@ -85,6 +88,7 @@ def make(
     texts=texts,
     asked_texts=asked_texts,
     step=step,
+    asked_step=asked_step,
     settings_hash=settings_hash(settings),
     data_fingerprint=settings.get('data_fingerprint'),
     batch_size=batch_size,
@@ -126,6 +130,18 @@ def folder(workdir: pathlib.Path) -> pathlib.Path:
 def read(path: pathlib.Path) -> dict[str, Any]:
   """What `write` has put under 'provenance'."""
   return json.loads(path.read_text())['provenance']
+
+
+def by_this_code(path: pathlib.Path) -> bool:
+  """Whether sections that are added to the file can join what it has."""
+  try:
+    found = read(path)
+    return (found['code'], found['libraries']) == (
+      hosts.code()['code.source'],
+      libraries(),
+    )
+  except (OSError, ValueError, KeyError, TypeError):
+    return False
 
 
 def measured(

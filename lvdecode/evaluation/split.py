@@ -196,6 +196,14 @@ def standard_error(
   return math.sqrt(spread) / len(values)
 
 
+def with_error(value: float, error: float, form: str = '.2f') -> str:
+  """'1.50 ± 0.20'; the value alone where there is no error to tell."""
+  shown = format(value, form)
+  if math.isnan(error):
+    return shown
+  return f'{shown} ± {format(error, form.lstrip("+"))}'
+
+
 def resampled(
   values: Float[np.ndarray, 'N F'],
   groups: Int[np.ndarray, ' N'] | None,

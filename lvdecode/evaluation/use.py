@@ -166,7 +166,7 @@ def to_table(use: Use, title: str) -> rich_table.Table:
     if change is None:
       table.add_row(name, 'one text cannot be shuffled', '')
       continue
-    gap = f'{change.gap:+.2f} ± {change.error:.2f}'
+    gap = split_lib.with_error(change.gap, change.error, '+.2f')
     table.add_row(name, f'{change.nll:.2f}', gap)
   table.add_section()
   for layer, heads in enumerate(use.memory_mass or ()):
@@ -358,7 +358,7 @@ def _evidence(split, shuffled, prior, knocked_out) -> tuple[str, ...]:
   )
   mean = split.sample.from_prior(split.sample.mean)
   found = [
-    f'{whose} z costs {judged.gap:.2f} ± {judged.error:.2f} nats '
+    f'{whose} z costs {split_lib.with_error(judged.gap, judged.error)} nats '
     f'(collapsed below {collapse.SILENT}, used from {collapse.USED} on)',
     f'KL {split_lib.mean(split.sample.kl.sum(axis=1)):.2f} nats',
     f'{probes.active_units(mean)} of {mean.shape[1]} units active',

@@ -45,6 +45,11 @@ def rate_distortion(rows: Sequence[table.Row]) -> mpl_figure.Figure:
   rest.
   """
   keys, found = table.groups(rows)
+  found = [
+    group
+    for group in found
+    if {'kl', 'reconstruction_nll'} <= group.mean.keys()
+  ]
   first = _ordered(group.values[:1] for group in found)
   rest = _ordered(group.values[1:] for group in found)
   colours = _Names(keys[:1], [group.values[:1] for group in found])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rich import table as rich_table
 
 from lvdecode.evaluation import figures
+from lvdecode.evaluation import split as split_lib
 from lvdecode.report import blocks
 from lvdecode.report import exhibit
 
@@ -84,7 +85,7 @@ def _tiles(report: figures.Report) -> list[Tile]:
   nats = 'nats per sequence'
   likelihood = Tile(
     'importance-weighted NLL' if report.latent_size else 'NLL',
-    f'{report.iw_nll:.2f} ± {report.iw_nll_error:.2f}',
+    split_lib.with_error(report.iw_nll, report.iw_nll_error),
     nats + (f', K = {report.samples}' if report.latent_size else ''),
   )
   if not report.latent_size:

@@ -182,7 +182,10 @@ def describe(value: Any) -> str:
     return 'none'
   if isinstance(value, tuple | list):
     return '+'.join(describe(item) for item in value)
-  return f'{value:g}' if isinstance(value, float) else str(value)
+  if not isinstance(value, float):
+    return str(value)
+  short = f'{value:g}'  # unless other values would read the same
+  return short if float(short) == value else str(value)
 
 
 def overridden(base: Mapping[str, Any], overrides: Overrides) -> dict:

@@ -30,6 +30,7 @@ FIGURES = (
   ('accuracy', 'accuracy'),
   ('macro_f1', 'macro-F1'),
 )
+_SEED = 0  # of what an evaluation draws, unless it is told otherwise
 _SHARES = ('accuracy', 'macro_f1')  # shown in per cent
 _CHOSEN = 'likely words'  # of the completions whose figures are shown
 
@@ -81,7 +82,8 @@ def read(
   """The row of a point, from its folder.
 
   It is done when it was trained to its end and evaluated with this K, on
-  `texts` texts of the split (0: all of them), these sections at least.
+  `texts` texts of the split (0: all of them), these sections at least; a
+  checkpoint or a seed that somebody asked for is another evaluation.
   """
   home = folder / point.name
   path = home / 'evaluation' / f'{split}.json'
@@ -232,11 +234,13 @@ def _figures(
   """Of an evaluation with these numbers; empty if there is none."""
   try:
     written = json.loads(path.read_text())
-    asked = written['provenance'].get('asked_texts')
+    origin = written['provenance']
+    asked = [origin.get(name) for name in ('asked_texts', 'asked_step')]
+    seed = origin.get('seed', _SEED)
   except (OSError, ValueError, LookupError, AttributeError, TypeError):
     return {}  # none, or a damaged one: it is evaluated anew
   found = written.get('figures')
-  if asked != texts:
+  if asked != [texts, None] or seed != _SEED:
     return {}
   if not written.keys() >= set(sections):
     return {}
@@ -286,4 +290,5 @@ def _cell(group: Group, name: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-  return '| ' + ' | '.join(cells) + ' |'
+  escaped = (cell.replace('|', r'\|') for cell in cells)
+  return '| ' + ' | '.join(escaped) + ' |'

@@ -25,6 +25,23 @@ class Files(NamedTuple):
 
 def load(path: str) -> Files:
   """Reads a folder of train/validation/test files, or one file as train."""
+  paths = _paths(path)
+  try:
+    return Files(paths, {name: paths[name].read_bytes() for name in paths})
+  except OSError as error:
+    raise errors.UserError(
+      f"data.path '{path}': {error.filename} cannot be read "
+      f'({error.strerror}): change its permissions'
+    ) from error
+
+
+def suffix(path: str) -> str:
+  """The format of the files that `load` would read: '.tsv', say."""
+  return _paths(path)['train'].suffix
+
+
+def _paths(path: str) -> dict[str, pathlib.Path]:
+  """By split; all are of one format."""
   root = errors.path(path)
   if root.is_file():
     paths = {'train': root}
@@ -46,13 +63,7 @@ def load(path: str) -> Files:
       f'{", ".join(sorted(suffixes)) or "none"}: give all splits one format '
       f'of {", ".join(_FORMATS)}'
     )
-  try:
-    return Files(paths, {name: paths[name].read_bytes() for name in paths})
-  except OSError as error:
-    raise errors.UserError(
-      f"data.path '{path}': {error.filename} cannot be read "
-      f'({error.strerror}): change its permissions'
-    ) from error
+  return paths
 
 
 def _find(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:

@@ -1,14 +1,19 @@
 """Errors of means, where some texts are drawn together."""
 
+import dataclasses
+import io
+import json
 import math
 
 import numpy as np
 import pytest
+from rich import console
 import truth
 
 from lvdecode.evaluation import information
 from lvdecode.evaluation import likelihood
 from lvdecode.evaluation import split
+from lvdecode.evaluation import stored
 from lvdecode.evaluation import use
 
 RNG = np.random.default_rng(3)
@@ -76,6 +81,33 @@ def test_every_error_that_is_reported_is_of_the_groups():
     kl = information.measure(each).kl
     widths.append(kl.high - kl.low)
   assert widths[0] != pytest.approx(widths[1], rel=0.01)
+
+
+def test_where_there_is_no_error_none_is_told():
+  assert split.with_error(1.25, 0.5, '+.1f') == '+1.2 ± 0.5'
+  assert split.with_error(1.25, math.nan) == '1.25'
+  alone = truth.ask(LINEAR, truth.texts(1))
+  screen = console.Console(file=io.StringIO(), width=160)
+  for measure, section in (
+    (lambda x: likelihood.measure(x, samples=1), likelihood),
+    (information.measure, information),
+    (use.measure, use),
+  ):
+    found = measure(alone)
+    screen.print(section.to_table(found, 'one text'))
+    again = stored.rebuild(type(found), json.loads(to_json(found)))
+    screen.print(section.to_table(again, 'one text'))
+  assert 'nan' not in screen.file.getvalue()
+
+
+def to_json(found):
+  text = json.dumps(dataclasses.asdict(found))
+  return text.replace('NaN', 'null').replace('Infinity', 'null')
+
+
+def test_one_text_reaches_the_ceiling_of_what_it_can_tell():
+  found = information.measure(truth.ask(LINEAR, truth.texts(1)))
+  assert found.saturated and found.most_mutual_information is None
 
 
 def test_the_first_texts_of_a_split_keep_their_groups():

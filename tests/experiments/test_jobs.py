@@ -32,6 +32,17 @@ def test_sections_are_asked_for_point_by_point(tmp_path):
   assert asked(chosen.evaluation(other, 'python')) == []
 
 
+def test_what_other_code_measured_is_asked_for_again(tmp_path):
+  """Sections of one file are of one code: the others would go."""
+  point = swept.all_points()[0]
+  chosen = plan(tmp_path, {point.name: (*HEADLINE, 'completion')})
+  for change in ({'code': 'other'}, {'libraries': {}}):
+    swept.evaluated(tmp_path, point)
+    swept.came_from(tmp_path, point, **change)
+    found = asked(chosen.evaluation(point, 'python'))
+    assert found == ['likelihood,information,use,completion']
+
+
 def test_what_was_measured_before_is_not_asked_for_again(tmp_path):
   point = swept.all_points()[0]
   chosen = plan(tmp_path, {point.name: (*HEADLINE, 'completion')})

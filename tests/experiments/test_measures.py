@@ -3,10 +3,22 @@
 import types
 
 import numpy as np
+import pytest
 
+from configs import base
 from experiments import measures
+from lvdecode import settings as settings_lib
 from lvdecode.evaluation import disentanglement
 from lvdecode.text import sources
+
+
+@pytest.mark.parametrize(('name', 'lacks'), [('a.tsv', 0), ('a.txt', 1)])
+def test_a_tsv_has_labels_without_a_field(tmp_path, name, lacks):
+  (tmp_path / name).write_text('good\ta text\n')
+  config = base.get_config('quick')
+  config.data.source, config.data.path = 'files', str(tmp_path / name)
+  settings = settings_lib.from_dict(config.to_dict())
+  assert (measures.lack('probing', settings, 'test') is not None) == lacks
 
 
 def test_a_label_that_is_a_factor_is_no_factor_more(monkeypatch):

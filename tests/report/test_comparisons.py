@@ -1,5 +1,7 @@
 """Pictures of a sweep show its groups, and what is missing not at all."""
 
+import json
+
 import pytest
 import swept
 
@@ -145,3 +147,18 @@ def test_a_picture_is_written_whole(tmp_path):
   style.save(comparisons.rate_distortion(finished(tmp_path)), path)
   assert path.read_bytes().startswith(b'\x89PNG')
   assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_a_classifier_among_latent_models_is_no_mark(tmp_path):
+  found = swept.all_points(seeds=1)
+  for point in found:
+    swept.evaluated(tmp_path, point)
+  path = tmp_path / found[0].name / 'evaluation' / 'test.json'
+  judged = {'accuracy': 0.5, 'macro_f1': 0.5, 'texts': 7, 'samples': 0}
+  written = json.loads(path.read_text()) | {'classification': judged}
+  del written['figures']
+  path.write_text(json.dumps(written))
+  rows = swept.rows(tmp_path, found)
+  assert [row.status for row in rows] == ['done'] * 3
+  axes = comparisons.rate_distortion(rows).axes[0]
+  assert len(axes.containers) == 2

@@ -139,6 +139,8 @@ def test_choosing_none_names_what_there_is():
     ((), 'none'),
     (('input', 'memory'), 'input+memory'),
     (1e-4, '0.0001'),
+    (1.2345671e-4, '0.00012345671'),
+    (1.2345672e-4, '0.00012345672'),
     (3, '3'),
     (True, 'True'),
   ],

@@ -139,6 +139,32 @@ def test_figures_of_other_texts_do_not_count(tmp_path):
   assert statuses == ['done', 'open', 'open']
 
 
+@pytest.mark.parametrize('change', [{'asked_step': 500}, {'seed': 99}])
+def test_an_evaluation_that_somebody_asked_for_is_not_the_sweeps(
+  tmp_path, change
+):
+  point = swept.all_points()[0]
+  swept.evaluated(tmp_path, point)
+  assert table.read(tmp_path, point, 'test', 5, swept.TEXTS).status == 'done'
+  swept.came_from(tmp_path, point, **change)
+  assert table.read(tmp_path, point, 'test', 5, swept.TEXTS).status == 'open'
+
+
+def test_a_bar_in_a_value_is_no_column(tmp_path):
+  def sweep(add):
+    for rate in (0.0, 0.1):
+      add({'optimizer.multipliers': (('.*(bias|scale)', rate),)})
+
+  found = points.expand(swept.BASE, sweep)
+  for point in found:
+    swept.evaluated(tmp_path, point)
+  text = table.to_markdown(swept.rows(tmp_path, found), 'test', 5)
+  (row,) = [line for line in text.split('\n') if '+0.1 |' in line]
+  assert r'(bias\|scale)' in row
+  head = next(line for line in text.split('\n') if line.startswith('|'))
+  assert row.replace(r'\|', '').count('|') == head.count('|')
+
+
 def classified(folder, point, accuracy, samples=0):
   """What an evaluation of a classifier leaves, in the place of the figures."""
   swept.evaluated(folder, point)
