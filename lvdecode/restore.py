@@ -49,11 +49,12 @@ def load(
     UserError: no run or no such checkpoint there, or one of another model; an
       exported file that is damaged or does not fit the settings beside it.
   """
-  folder = pathlib.Path(workdir)
+  folder = errors.path(workdir)
   settings = read_settings(folder)
+  here = settings_lib.anywhere(settings)
   both, known = open_tokenizers(folder, settings), labels_lib.read(folder)
   # Who uses a trained model need not know of adapters.
-  plain = settings_lib.build_task(settings_lib.merged(settings), *both)
+  plain = settings_lib.build_task(settings_lib.merged(here), *both)
   if (folder / EXPORTED).is_file():
     params, there = _exported(folder, plain)
     if step not in (None, there):
@@ -64,7 +65,7 @@ def load(
   if step is None:
     step = checkpoint.best_step(folder) or checkpoint.latest_step(folder)
   item = 'ema' if settings.training.ema else 'params'
-  task = settings_lib.build_task(settings, *both)
+  task = settings_lib.build_task(here, *both)
   params = checkpoint.restore_params(folder, step, _shapes(task), item)
   params = adapters.merge(params, settings.model.adapters)
   return trained.Model(folder, settings, plain, params, *both, step, known)

@@ -134,15 +134,19 @@ def draw(scores: Float[Array, 'B V'], keys: jax.Array) -> Int[Array, ' B']:
 
 
 def _drawn(weights, where):
-  """The first index at which the running sum exceeds its share `where`."""
+  """The first index at which the running sum exceeds its share `where`.
+
+  The last of any weight where rounding lets none exceed it.
+  """
   total = jnp.cumsum(weights, axis=-1)
-  # At most the total, also where rounding brings the product up to it.
   above = total > where[:, None] * total[:, -1:]
-  return _first(above & (weights > 0))
+  places = jnp.arange(weights.shape[-1], dtype=jnp.int32)[None, :]
+  last = jnp.max(jnp.where(weights > 0, places, 0), axis=-1)
+  return jnp.minimum(_first(above & (weights > 0)), last)
 
 
 def _first(true: jax.Array) -> Int[Array, ' B']:
-  """The first index of each row that is True."""
+  """The first index of each row that is True, the last one where none is."""
   places = jnp.arange(true.shape[-1], dtype=jnp.int32)[None, :]
   return jnp.min(jnp.where(true, places, true.shape[-1] - 1), axis=-1)
 

@@ -364,6 +364,14 @@ def merged(settings: Settings) -> Settings:
   return dataclasses.replace(settings, model=model)
 
 
+def anywhere(settings: Settings) -> Settings:
+  """The same for whatever device a trained model is opened on."""
+  if settings.model.attention != 'cudnn':
+    return settings
+  model = dataclasses.replace(settings.model, attention='auto')
+  return dataclasses.replace(settings, model=model)
+
+
 def build_task(
   settings: Settings,
   tokenizer: tokenizers.Tokenizer,

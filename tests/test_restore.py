@@ -1,5 +1,6 @@
 """A trained model opened from its folder alone."""
 
+import json
 import logging
 import math
 import shutil
@@ -91,6 +92,21 @@ def test_an_exported_model_needs_no_adapters(model, tmp_path):
   np.testing.assert_array_equal(
     decoder['h_0']['attn']['c_attn']['kernel'], kernel
   )
+
+
+def test_a_model_of_another_device_opens_on_this_one(
+  model, workdir, tmp_path, monkeypatch
+):
+  """cuDNN's attention is for GPUs; and a folder is named as in a shell."""
+  copy = shutil.copytree(workdir, tmp_path / 'copy')
+  tree = json.loads((copy / 'settings.json').read_text())
+  tree['model'] |= {'attention': 'cudnn', 'dtype': 'bfloat16'}
+  (copy / 'settings.json').write_text(json.dumps(tree))
+  monkeypatch.setenv('HOME', str(tmp_path))
+  found = lvdecode.load('~/copy', step=4)
+  assert found.config.model.attention == 'cudnn'
+  text = ['the soup was cold .']
+  assert np.abs(found.nll(text, 1) - model.nll(text, 1)) < 1.0
 
 
 def test_a_text_is_encoded_the_same_in_any_company(model):

@@ -283,3 +283,9 @@ def test_temperature_comes_before_the_cuts():
 def test_rules_that_cannot_be_are_refused(rules, message):
   with pytest.raises(errors.UserError, match=message):
     sampling.Rules(**rules)
+
+
+def test_what_rounding_lets_through_is_a_token_of_some_weight():
+  weights = jnp.asarray([[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 3.0]])
+  found = sampling._drawn(weights, jnp.ones(2))
+  assert found.tolist() == [1, 3]

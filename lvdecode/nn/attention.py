@@ -213,8 +213,6 @@ class SelfAttention(nn.Module):
     return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
 
   def _attend(self, q, k, v, mask, bias):
-    if bias is not None:
-      bias = bias.astype(q.dtype)
     return self._joined(kernels.attend(q, k, v, mask, bias, self.kernel))
 
   def _joined(self, out):

@@ -35,8 +35,9 @@ class Dropout(nn.Module):
     if not kept:
       return jnp.zeros_like(x)
     noise = _bytes(self.make_rng('dropout'), x.shape)
-    scale = jnp.asarray(_STEPS / kept, x.dtype)
-    return jnp.where(noise >= dropped, x * scale, jnp.zeros_like(x))
+    # In float32: bfloat16 would round the scale, and so move the expectation.
+    scaled = (x.astype(jnp.float32) * (_STEPS / kept)).astype(x.dtype)
+    return jnp.where(noise >= dropped, scaled, jnp.zeros_like(x))
 
 
 def _bytes(key, shape):

@@ -54,6 +54,7 @@ def render(name: str, model: trained.Model, origin: Mapping[str, Any]) -> str:
     figures=measured(model),
     points=points,
     others=' and '.join(others),
+    bends='fuse' in points,
     one_other=len(others) == 1,
     conditional=model.config.model.conditional,
     routes=' and '.join(f'`{route}`' for route in routes),

@@ -25,7 +25,7 @@ class View(NamedTuple):
     places: [N, 2]; both axes have one scale.
     across: what the first axis is.
     up: what the second axis is.
-    unit: what a distance of 1 is, '' where it is nothing.
+    unit: that a distance of 1 is one of, '' where it is nothing.
   """
 
   name: str
@@ -60,7 +60,7 @@ def principal_axes(mean: Float[np.ndarray, 'N Z']) -> View:
     places,
     f'first axis, {100 * share[0]:.0f} % of the variance',
     f'second axis, {100 * share[1]:.0f} % of the variance',
-    'of length 1, the standard deviation of N(0, I)',
+    'standard deviations of N(0, I)',
   )
 
 
@@ -111,13 +111,20 @@ def latent_map(
   rest = len(set(labels)) - len(colours)
   if rest:
     legend[f'{rest} others'] = style.REST
-  for name, colour in legend.items():
-    plot.scatter([], [], s=30, color=colour, label=name)
+  handles = [
+    plot.scatter([], [], s=30, color=colour) for colour in legend.values()
+  ]
   plot.set_aspect('equal', adjustable='datalim')
   heading = f'posterior means of {len(labels):,} texts: {view.name}'
   style.quiet(plot, heading, view.across, view.up)
+  # Named here: of a label alone, one that begins with '_' would be left out.
   drawn = picture.legend(
-    title=title, loc='outside right upper', frameon=False, alignment='left'
+    handles,
+    list(legend),
+    title=title,
+    loc='outside right upper',
+    frameon=False,
+    alignment='left',
   )
   for text in (drawn.get_title(), *drawn.get_texts()):
     text.set_parse_math(False)  # a label may hold a dollar sign

@@ -1,6 +1,7 @@
 """The sections of the page, and what each shows of each run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -219,8 +220,8 @@ def _map(run: exhibit.Run) -> list[blocks_lib.Block]:
     'views': [
       {
         'name': view.name,
-        'places': np.round(view.places, 3).tolist(),
-        'bar': bool(view.unit),
+        'places': [_digits(row) for row in view.places],
+        'bar': _bar(view),
         'caption': _caption(view),
       }
       for view in shown.views
@@ -232,10 +233,25 @@ def _map(run: exhibit.Run) -> list[blocks_lib.Block]:
   return [blocks_lib.Block('map', data)]
 
 
+def _digits(values: Iterable[float]) -> list[float]:
+  """What is drawn, in four digits, however small the map is."""
+  return [float(f'{value:.4g}') for value in values]
+
+
+def _bar(view: maps.View) -> float:
+  """A power of ten within the map, as long as can be; 0 where none is drawn."""
+  extent = float(np.ptp(view.places, axis=0).max())
+  if not view.unit or not extent:
+    return 0.0
+  return 10.0 ** math.floor(math.log10(extent))
+
+
 def _caption(view: maps.View) -> str:
   if not view.unit:
     return 'Near texts are alike; distances and directions mean no more.'
-  return f'Across: {view.across}; up: {view.up}. The bar is {view.unit}.'
+  shown = f'Across: {view.across}; up: {view.up}.'
+  bar = _bar(view)
+  return f'{shown} The bar is {bar:g} {view.unit}.' if bar else shown
 
 
 def _coloured(name: str, labels: Sequence[str]) -> dict[str, Any]:

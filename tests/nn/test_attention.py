@@ -101,6 +101,19 @@ def test_the_share_that_memory_gets_is_that_of_the_softmax(told):
   assert without.count('dot_general') == 4
 
 
+def test_a_score_is_not_rounded_to_bfloat16():
+  """Near 4 its steps are of 1/32: what is learned would move in stairs."""
+  layer = attention.SelfAttention(H, D, tiny.LAYERS, jnp.dtype('bfloat16'))
+  x, told = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (X, memory()))
+
+  def out(score):
+    scored = told._replace(score=jnp.full((H, M), score))
+    return layer.apply({'params': PARAMS}, x, attention.causal(T), scored)
+
+  assert out(4.0).dtype == jnp.bfloat16
+  assert (out(4.0) != out(4.012)).any()
+
+
 def test_a_token_sees_itself_and_what_is_before():
   before = attend()
   for t in range(T):

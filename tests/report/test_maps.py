@@ -70,3 +70,8 @@ def test_labels_beyond_the_colours_share_one():
 def test_what_cannot_be_mapped_is_refused(shape, words):
   with pytest.raises(errors.UserError, match=words):
     drawn(np.ones(shape), ['a', 'b'])
+
+
+def test_a_label_that_matplotlib_would_leave_out_is_named():
+  picture = drawn(np.eye(5), ['_a', '_a', '', '_b', 'c'])
+  assert legend(picture) == ['', '_a', '_b', 'c']

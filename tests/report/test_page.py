@@ -11,6 +11,7 @@ import subprocess
 import typing
 
 import made_up
+import numpy as np
 import pytest
 
 from lvdecode import errors
@@ -217,7 +218,24 @@ def test_the_map_has_every_text_with_its_labels():
   label = data['groups'][0]
   assert [label['labels'][n] for n in label['of']] == exhibit.groups['label']
   assert [view['name'] for view in data['views']] == ['principal axes', 't-SNE']
-  assert [view['bar'] for view in data['views']] == [True, False]
+  assert [view['bar'] > 0 for view in data['views']] == [True, False]
+
+
+@pytest.mark.parametrize(
+  ('scale', 'bar'), [(0.0019, 0.001), (1.0, 1.0), (73.0, 10.0)]
+)
+def test_a_map_is_drawn_to_its_own_size(scale, bar):
+  """Of a model that has all but collapsed it is not a handful of places."""
+  exhibit = made_up.an_exhibit()
+  count = len(exhibit.texts)
+  spread = np.stack([np.linspace(0, 1, count), np.zeros(count)], axis=1)
+  view = exhibit.views[0]._replace(places=scale * spread)
+  (data,) = maps(read(made_up.a_run(exhibit=exhibit._replace(views=[view]))))
+  (shown,) = data['views']
+  assert shown['bar'] == pytest.approx(bar)
+  assert f'The bar is {bar:g} standard deviations' in shown['caption']
+  places = np.array(shown['places'])
+  np.testing.assert_allclose(places, view.places, rtol=1e-3)
 
 
 def test_labels_beyond_the_colours_share_a_name():

@@ -25,7 +25,7 @@ function drawMap(figure, data) {
   let chosen = null;
 
   function place() {
-    const { places, bar: hasBar, caption } = view();
+    const { places, bar: length, caption } = view();
     const { width, height } = svg.viewBox.baseVal;
     const [left, right] = range(places.map((point) => point[0]));
     const [low, high] = range(places.map((point) => point[1]));
@@ -36,8 +36,8 @@ function drawMap(figure, data) {
       circle.setAttribute('cx', width / 2 + scale * (x - (left + right) / 2));
       circle.setAttribute('cy', height / 2 - scale * (y - (low + high) / 2));
     });
-    // One unit of length.
-    bar.setAttribute('d', hasBar ? `M12 ${height - 10}h${scale}` : '');
+    bar.setAttribute(
+      'd', length ? `M12 ${height - 10}h${scale * length}` : '');
     figure.querySelector('figcaption').textContent = caption;
   }
 
