@@ -24,17 +24,6 @@ from lvdecode.training import compilation
 from lvdecode.training import hosts
 
 _WORKDIR = flags.DEFINE_multi_string('workdir', None, 'Folder of the run.')
-STEP = flags.DEFINE_integer(
-  'step', None, 'Checkpoint; by default the best, or else the latest.'
-)
-SEED = flags.DEFINE_integer(
-  'seed',
-  0,
-  'Of everything that is drawn.',
-  lower_bound=0,
-  upper_bound=2**32 - 2,
-)
-
 _COORDINATOR = flags.DEFINE_string(
   'coordinator', '', 'Of many processes: HOST:PORT of process 0.'
 )

@@ -18,6 +18,7 @@ from rich import console as rich_console
 
 from experiments import command
 from experiments import measures
+from experiments import opened
 from lvdecode import errors
 from lvdecode import restore
 from lvdecode import trained
@@ -92,7 +93,7 @@ class Evaluated(NamedTuple):
 
 
 def _evaluate(workdir: pathlib.Path) -> Evaluated:
-  model = restore.load(workdir, command.STEP.value)
+  model = restore.load(workdir, opened.STEP.value)
   if _REPORT.value:  # before hours of work: an exported model has no curves
     curves.read_metrics(workdir)
     if model.config.semi_supervised.labels:
@@ -149,7 +150,7 @@ def _origin(
     texts=split.count,
     asked_texts=_TEXTS.value,
     step=model.step,
-    asked_step=command.STEP.value,
+    asked_step=opened.STEP.value,
     batch_size=split.batch_size,
     samples=samples,
     seed=split.seed,
@@ -197,7 +198,7 @@ def _run(evaluated: Evaluated) -> exhibit.Run:
     lines=curves.read_metrics(model.workdir),
     provenance=evaluated.origin,
     evaluation=evaluated.found,
-    exhibit=exhibit.make(model, evaluated.data, command.SEED.value),
+    exhibit=exhibit.make(model, evaluated.data, opened.SEED.value),
   )
 
 
@@ -225,7 +226,7 @@ def _split(model: trained.Model) -> tuple[sources.Texts, split_lib.Split]:
     corpus=corpus,
     batch_size=_BATCH.value,
     lengths=settings.pipeline.lengths,
-    seed=command.SEED.value,
+    seed=opened.SEED.value,
     groups=sources.groups(data),
   )
 

@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 
 from experiments import command
+from experiments import opened
 from lvdecode import errors
 from lvdecode import restore
 from lvdecode import trained
@@ -42,7 +43,7 @@ def main() -> None:
     raise errors.UserError('--to is missing: give the folder to be written')
   folder = errors.path(_TO.value).resolve()
   _vacant(folder)
-  export(restore.load(command.workdir(), command.STEP.value), folder)
+  export(restore.load(command.workdir(), opened.STEP.value), folder)
   print(f'model    {folder}\ndecoder  {folder / DECODER}')
 
 

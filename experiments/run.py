@@ -39,6 +39,7 @@ from lvdecode.training import hosts
 from lvdecode.training import loop
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
+from lvdecode.training import parts
 from lvdecode.training import progress
 from lvdecode.training import spec as spec_lib
 from lvdecode.training import step as step_lib
@@ -114,12 +115,16 @@ def _devices(settings: settings_lib.Settings) -> parallel.Devices:
   devices = parallel.make(
     training.parallel, training.model_axis, training.sharding
   )
-  parallel.micro_batches(
-    settings.pipeline.batch_size,
-    devices.count,
-    training.accumulate,
-    training.micro_batch,
+  size = settings.pipeline.batch_size
+  number = parallel.micro_batches(
+    size, devices.count, training.accumulate, training.micro_batch
   )
+  if settings.compares and size // number < 2:
+    raise errors.UserError(
+      f'{settings.compares} compares the texts of a batch, and {size} texts in '
+      f'micro-batches of training.micro_batch = {training.micro_batch} are taken '
+      'one by one: make pipeline.batch_size a multiple of it'
+    )
   return devices
 
 
@@ -183,7 +188,7 @@ def _opened(
   fingerprint = hosts.in_turn(lambda: sources.fingerprint(settings.data, cache))
   hosts.compare({'data fingerprint': fingerprint})
   wanted = settings_lib.to_dict(settings) | {'data_fingerprint': fingerprint}
-  with workdir_lib.claim(workdir, wanted, points.NO_PART_OF_A_RUN):
+  with workdir_lib.claim(workdir, wanted, points.may_change(settings)):
     texts = hosts.in_turn(lambda: sources.read(settings.data, 'train', cache))
     both = hosts.in_turn(lambda: _tokenizers(settings, texts, workdir))
     known = hosts.in_turn(lambda: _labels(texts, workdir))
@@ -209,7 +214,7 @@ def _opened(
       yield spec_lib.Run(
         task=settings_lib.build_task(shared, *both),
         data=data,
-        evaluate=_evaluation(settings, task, both, workdir),
+        evaluate=_evaluation(settings, task, both, known, workdir),
         settings=settings.training,
         optimizer_settings=settings.optimizer,
         seed=settings.seed,
@@ -241,6 +246,13 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
     settings.optimizer, settings.training.steps, shapes
   )
   print(progress.parameter_table(shapes, optimizer.trainable))
+  parts.check(
+    task.part,
+    optimizer.trainable,
+    reset_at=settings.objective.pretraining_steps,
+    encoder_updates=settings.training.encoder_updates,
+  )
+  _evaluation(settings, task, both, known, pathlib.Path(folder))
   initial = functools.partial(
     step_lib.init_state, task, optimizer.tx, 0, settings.training.ema
   )
@@ -342,14 +354,14 @@ def _in_steps(settings, corpus) -> settings_lib.Settings:
   return settings_lib.in_steps(settings, epoch)
 
 
-def _evaluation(settings, task, both, workdir):
+def _evaluation(settings, task, both, known, workdir):
   """Parameters -> figures of the validation split."""
   whole = hosts.in_turn(
     lambda: sources.read(settings.data, 'validation', workdir / 'data')
   )
   supervision.check(whole, settings.semi_supervised.labels, settings.data)
   texts = sources.spread(whole, settings.evaluation.texts)
-  corpus = _corpus(settings, texts, both, labels.read(workdir))
+  corpus = _corpus(settings, texts, both, known)
   judged = corpus.label is not None and bool((corpus.label >= 0).any())
   if settings.semi_supervised.labels and not judged:  # before it is trained
     raise errors.UserError(

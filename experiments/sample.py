@@ -17,6 +17,7 @@ from absl import flags
 import numpy as np
 
 from experiments import command
+from experiments import opened
 from lvdecode import errors
 from lvdecode import restore
 from lvdecode import sampling
@@ -73,7 +74,7 @@ def main() -> None:
       f'--ranked={_RANKED.value} sorts completions: --mode={_MODE.value} '
       'makes none, leave it out'
     )
-  model = restore.load(workdir, command.STEP.value)
+  model = restore.load(workdir, opened.STEP.value)
   if _MODE.value in ('complete', 'fill'):
     _complete(model, rules)
   elif model.task.model.settings.conditional:
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 def _of_texts(model: trained.Model, rules: sampling.Rules) -> None:
-  seed = command.SEED.value
+  seed = opened.SEED.value
   if _MODE.value == 'prior':
     if _TEXT.value or _INPUT.value:
       raise errors.UserError(
@@ -119,7 +120,7 @@ def _of_conditions(model: trained.Model, rules: sampling.Rules) -> None:
     )
   data = _test_split(model, _NUM.value)
   assert data.given is not None
-  seed = command.SEED.value
+  seed = opened.SEED.value
   if _MODE.value == 'prior':
     written = [each[0] for each in model.complete(data.given, 1, rules, seed)]
   else:
@@ -152,7 +153,7 @@ def _complete(model: trained.Model, rules: sampling.Rules) -> None:
     )
   given = _given(model)
   completions = model.complete(
-    given, _NUM.value, rules, command.SEED.value, ranked=_RANKED.value
+    given, _NUM.value, rules, opened.SEED.value, ranked=_RANKED.value
   )
   for parts, texts in zip(given, completions, strict=True):
     shown = 'story' if fill else 'given'

@@ -7,6 +7,7 @@ import typing
 from typing import Any
 
 from lvdecode import errors
+from lvdecode.latent import bounds
 from lvdecode.latent import labelled
 from lvdecode.latent import sizes
 from lvdecode.latent import vae
@@ -197,6 +198,21 @@ class Settings:
         f'{model.decoder.positions} is too few'
       )
 
+  @property
+  def compares(self) -> str:
+    """The key of what compares the texts of a batch; '' where nothing does."""
+    if self.objective.mmd.weight:
+      return 'objective.mmd.weight'
+    return (
+      'model.posterior.batch_norm' if self.model.posterior.batch_norm else ''
+    )
+
+  @property
+  def coupled(self) -> bool:
+    """Whether a text's loss depends on the others of its (micro-)batch."""
+    of_the_batch = self.objective.free_bits.kind in bounds.OF_A_BATCH
+    return of_the_batch or bool(self.compares)
+
   def _check_remedies(self):
     """What is done against a posterior's collapse has something to act on."""
     model, objective = self.model, self.objective
@@ -240,11 +256,10 @@ class Settings:
         f'{min(apart)} needs an encoder apart from what is given x: make '
         f'{shared[0]} False'
       )
-    together = on & {'model.posterior.batch_norm', 'objective.mmd.weight'}
     part = self.pipeline.batch_size // self.training.accumulate
-    if together and min(part, self.training.micro_batch or part) < 2:
+    if self.compares and min(part, self.training.micro_batch or part) < 2:
       raise errors.UserError(
-        f'{min(together)} compares the texts of a batch: make '
+        f'{self.compares} compares the texts of a batch: make '
         'pipeline.batch_size at least twice training.accumulate, and '
         'training.micro_batch 0 or at least 2'
       )

@@ -24,6 +24,7 @@ FREE_BITS = (
   'dim_batch',
   'dim_mask',
 )
+OF_A_BATCH = ('total_batch', 'dim_batch', 'dim_mask')  # couple its texts
 
 
 class Terms(NamedTuple):

@@ -19,7 +19,8 @@ from lvdecode import settings as settings_lib
 from lvdecode.training import schedules
 
 # Where the data lie (their content is compared), how often a line is printed,
-# and what moves parameters by rounding alone, make no other run.
+# and what moves parameters by rounding alone, make no other run; but see
+# `may_change`.
 NO_PART_OF_A_RUN = (
   'data.path',
   'training.log_every',
@@ -238,9 +239,26 @@ def _set(tree: dict, key: str, value: Any) -> None:
   parent[last] = value
 
 
+def may_change(settings: settings_lib.Settings) -> tuple[str, ...]:
+  """The keys in which a run that goes on may differ from what it was.
+
+  Where a loss couples the texts of a micro-batch, which those are is part of
+  the run.
+  """
+  training = settings.training
+  kept = set()
+  if settings.coupled:
+    kept.add('training.micro_batch')
+    if training.micro_batch or training.accumulate > 1:
+      kept.add('training.parallel')
+  return tuple(key for key in NO_PART_OF_A_RUN if key not in kept)
+
+
 def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:
   # A sweep over corpora has other data in each point.
-  left_out = [key for key in NO_PART_OF_A_RUN if key not in overrides]
+  left_out = {key for key in NO_PART_OF_A_RUN if key not in overrides}
+  if settings.training.micro_batch or settings.training.accumulate > 1:
+    left_out &= {*may_change(settings)}
   return hashlib.sha256(text_without(settings, left_out).encode()).hexdigest()
 
 

@@ -165,10 +165,13 @@ def _prepared(
   builder = builder_class(columns=columns, splits=splits, data_dir=root)
   try:
     quietly(builder)
-  except OSError:
+  except OSError as error:
     builder = builder_class(columns=columns, splits=splits, data_dir=root)
     if not builder.data_path.exists():
-      raise
+      raise errors.UserError(
+        f'the prepared data cannot be written to {root} ({error.strerror}): make '
+        'room, or let the environment variable TFDS_DATA_DIR name another folder'
+      ) from error
   return builder
 
 

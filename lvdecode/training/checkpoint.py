@@ -52,7 +52,15 @@ class Checkpoints:
     if keep_period:
       policies.append(managers.EveryNSteps(keep_period))
     if best_metric:
-      policies.append(managers.BestN(get_metric_fn=_badness, reverse=True, n=1))
+      policies.append(
+        managers.BestN(
+          get_metric_fn=_badness,
+          reverse=True,
+          n=1,
+          # Else one that a kill left half deleted would be kept for ever.
+          keep_checkpoints_without_metrics=False,
+        )
+      )
     self._manager = _manager(
       workdir,
       ocp.CheckpointManagerOptions(

@@ -86,6 +86,12 @@ def opened(
     shapes,
     parts_wait=spec.reset_at > 0 or settings.encoder_updates > 1,
   )
+  parts.check(
+    spec.task.part,
+    optimizer.trainable,
+    reset_at=spec.reset_at,
+    encoder_updates=settings.encoder_updates,
+  )
   initial = functools.partial(
     step_lib.init_state, spec.task, optimizer.tx, spec.seed, settings.ema
   )

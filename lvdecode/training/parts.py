@@ -42,6 +42,20 @@ def of(part: Callable[[str], str], trainable: Any, which: str) -> Any:
   return jax.tree.unflatten(jax.tree.structure(trainable), leaves)
 
 
+def check(
+  part: Callable[[str], str],
+  trainable: Any,
+  *,
+  reset_at: int,
+  encoder_updates: int,
+) -> None:
+  """Refuses a part that is frozen, and is to be treated apart."""
+  if reset_at > 0:
+    of(part, trainable, 'decoder')
+  if encoder_updates > 1:
+    of(part, trainable, 'encoder')
+
+
 def reset(
   state: step_lib.TrainState,
   task: step_lib.Task,

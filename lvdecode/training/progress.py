@@ -1,6 +1,7 @@
 """What a run says: a parameter table, a line, metrics.jsonl, TensorBoard."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import datetime
 import io
 import json
@@ -21,6 +22,7 @@ from tensorboardX import event_file_writer
 from tensorboardX.proto import event_pb2
 from tensorboardX.proto import summary_pb2
 
+from lvdecode import errors
 from lvdecode.training import workdir as workdir_lib
 
 _DEPTH = 2
@@ -86,7 +88,8 @@ class Writer:
       # At step 0 nothing was kept, and all is written again.
       kept = _lines_until(self._path, step) if step else ''
       workdir_lib.write_text(self._path, kept)
-    self._file = self._path.open('a')
+    # Not buffered: what cannot be written is not tried again at every close.
+    self._file = self._path.open('ab', buffering=0)
     # Not SummaryWriter: its flush leaves what is still in a queue behind. The
     # suffix keeps a restart within the same second from replacing the file.
     (workdir / 'tensorboard').mkdir(exist_ok=True)
@@ -103,15 +106,33 @@ class Writer:
     return self
 
   def __exit__(self, kind, error, trace):
-    self._file.close()
-    self._board.close()
+    try:
+      with self._written(), contextlib.ExitStack() as both:
+        both.callback(self._board.close)
+        both.callback(self._file.close)
+    except errors.UserError as failure:
+      if error is None:
+        raise
+      logging.error('%s', failure)  # what stopped the run matters more
+
+  @contextlib.contextmanager
+  def _written(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      raise errors.UserError(
+        f'{self._path} cannot be written to ({error.strerror}): make room, and '
+        'give the same command again'
+      ) from error
 
   def write(self, step: int, figures: Mapping[str, float]) -> None:
     """One line of valid JSON: what is not finite becomes null."""
     finite = {k: v if math.isfinite(v) else None for k, v in figures.items()}
     line = json.dumps({'step': step} | finite, allow_nan=False)
-    self._file.write(line + '\n')
-    self._file.flush()
+    with self._written():
+      left = f'{line}\n'.encode()
+      while left:
+        left = left[self._file.write(left) :]
     summary = summary_pb2.Summary(
       value=[
         summary_pb2.Summary.Value(tag=name, simple_value=value)
@@ -119,14 +140,16 @@ class Writer:
         if value is not None
       ]
     )
-    self._board.write_event(
-      event_pb2.Event(step=step, wall_time=time.time(), summary=summary)
-    )
+    with self._written():
+      self._board.write_event(
+        event_pb2.Event(step=step, wall_time=time.time(), summary=summary)
+      )
 
   def flush(self) -> None:
     """Everything written is on disk after this."""
-    os.fsync(self._file.fileno())
-    self._board.flush()
+    with self._written():
+      os.fsync(self._file.fileno())
+      self._board.flush()
 
 
 def _lines_until(path: pathlib.Path, step: int) -> str:

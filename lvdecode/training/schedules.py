@@ -66,7 +66,7 @@ class ScheduleSettings:
     start: value at step 0 (not used by 'constant').
     end: value from the end of the duration on.
     duration: of the change, of all cycles together: '2500 steps', '3 epochs'
-      or '60 %' of training.steps. Not used by 'constant'.
+      or '60 %' of the run. Not used by 'constant'.
     shape: of a cycle's rise, 'linear', 'sigmoid' or 'cosine'.
     cycles: number of cycles ('cyclical', 'ramp_hold_reset').
     wait: the part of a cycle at `start` before the rise ('ramp_hold_reset').

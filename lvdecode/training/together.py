@@ -58,13 +58,15 @@ def run(
     stop = stack.enter_context(interrupt.Interrupt())
     trainers, states, chosen = [], [], []
     for spec, own in zip(runs, numbers, strict=True):
+      files = contextlib.ExitStack()
       try:
-        trainer, state = stack.enter_context(
+        trainer, state = files.enter_context(
           loop.opened(spec, lambda initial: initial())
         )
       except errors.UserError as error:
         failed[spec.name] = error
         continue
+      stack.push(functools.partial(_left, files, spec.name, failed))
       trainers.append(trainer)
       states.append(state)
       chosen.append((spec, own))
@@ -76,6 +78,14 @@ def run(
     names = [spec.name for spec, _ in chosen]
     _drive(group, trainers, names, stop, failed)
   return failed
+
+
+def _left(files, name, failed, *error) -> None:
+  """Closes a member's files; that it cannot stops no other."""
+  try:
+    files.__exit__(*error)
+  except errors.UserError as failure:
+    failed.setdefault(name, failure)
 
 
 def _drive(group, trainers, names, stop, failed) -> None:

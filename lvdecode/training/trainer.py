@@ -78,11 +78,11 @@ class Trainer:
       self._save(read(), {})
     if self._step < settings.steps:
       logging.warning(
-        '%sstopped at step %d of %d, checkpoint written: start the same '
-        'command again to go on',
+        '%sstopped at step %d of %d%s: start the same command again to go on',
         self._spec.prefix,
         self._step,
         settings.steps,
+        ', checkpoint written' if self._step else '',
       )
 
   def _due(self, every: int) -> bool:

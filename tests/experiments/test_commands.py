@@ -112,6 +112,7 @@ def test_a_mistake_in_a_flag_is_one_line(call, flags, words):
       ['--process_id 2', 'give 0 to 1'],
     ),
     ((QUICK, '--stepz=3'), ['stepz']),
+    ((QUICK, '--seed=3'), ["'seed'"]),  # it would be --config.seed
     (('--config=configs/text_files.py',), ['data.path']),
     (
       ('--config=configs/text_files.py', '--config.data.path=/no/such.txt'),

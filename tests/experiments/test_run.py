@@ -124,3 +124,31 @@ def test_runs_trained_together_end_as_one_by_one(tmp_path):
     files = {path.name for path in (tmp_path / 'alone' / name).iterdir()}
     there = {path.name for path in (tmp_path / 'together' / name).iterdir()}
     assert files == there
+
+
+def test_micro_batches_of_one_text_are_refused_where_texts_are_compared():
+  """63 texts in micro-batches of 2 at most are taken one by one."""
+  config = base.get_config('quick')
+  config.training.parallel = 'jit'
+  config.pipeline.batch_size = 63
+  config.training.micro_batch = 2
+  config.model.posterior.batch_norm = 0.5
+  config.objective.free_bits.kind = 'none'
+  with pytest.raises(errors.UserError, match='batch_norm compares .* one by'):
+    run._devices(settings.from_dict(config.to_dict()))
+  config.pipeline.batch_size = 64
+  run._devices(settings.from_dict(config.to_dict()))
+
+
+@pytest.mark.slow
+def test_a_dry_run_reads_the_validation_split_too(tmp_path):
+  (tmp_path / 'train.txt').write_text('so it was .\n' * 40)
+  (tmp_path / 'test.txt').write_text('it was .\n')
+  (tmp_path / 'validation.txt').write_text('it was\n' + 'so ' * 90 + '\n')
+  config = base.get_config('quick')
+  config.training.parallel = 'jit'
+  config.data.source, config.data.path = 'files', str(tmp_path)
+  config.pipeline.overlong = 'refuse'
+  built = settings.from_dict(config.to_dict())
+  with pytest.raises(errors.UserError, match='validation.txt:2: .* 90 tokens'):
+    run.dry_run(built, str(tmp_path / 'dry'))

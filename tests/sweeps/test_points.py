@@ -214,3 +214,34 @@ def test_devices_make_no_other_run():
     {'training.parallel': 'jit'}, {'training.parallel': 'pmap'}
   )
   assert jit.digest != pmap.digest
+
+
+def test_micro_batches_are_part_of_a_run_whose_texts_are_coupled():
+  def changeable(*changes):
+    tree = base.get_config('quick').to_dict()
+    overrides = {'objective.free_bits.kind': 'total', **dict(changes)}
+    tree = points.overridden(tree, overrides)
+    return points.may_change(settings_lib.from_dict(tree))
+
+  coupled = ('objective.free_bits.kind', 'dim_batch')
+  micro, parallel = 'training.micro_batch', 'training.parallel'
+  assert {micro, parallel} < set(changeable())
+  assert micro not in changeable(coupled)
+  assert parallel in changeable(coupled)
+  assert parallel not in changeable(coupled, (micro, 4))
+  assert micro not in changeable(('objective.mmd.weight', 1.0))
+  assert micro not in changeable(('model.posterior.batch_norm', 0.5))
+
+
+@pytest.mark.parametrize(('kind', 'apart'), [('total', 0), ('dim_batch', 1)])
+def test_a_digest_tells_micro_batches_apart_where_they_matter(kind, apart):
+  found = set()
+  for most in (0, 4, 8):
+    changes = {
+      'objective.free_bits.kind': kind,
+      'training.micro_batch': most,
+    }
+    base_of_all = points.overridden(BASE, changes)
+    (point,) = points.expand(base_of_all, lambda add: add({'seed': 1}))
+    found.add(point.digest)
+  assert len(found) == (3 if apart else 1)

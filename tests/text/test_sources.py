@@ -342,6 +342,14 @@ def test_a_prepared_set_may_give_a_field_or_its_label(toy):
     sources.read(_settings(**fields, condition_field='prompt'), 'test', toy)
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+  (tmp_path / 'texts.txt').write_text('a b c\n' * 30)
+  settings = _settings(source='files', path=str(tmp_path / 'texts.txt'))
+  monkeypatch.setenv('TFDS_DATA_DIR', '/proc/nope')
+  with pytest.raises(errors.UserError, match='TFDS_DATA_DIR name another'):
+    sources.read(settings, 'train', tmp_path)
+
+
 class _Unlabelled(_Toy, skip_registration=True):
   """Its test split withholds the labels, as many of the catalogue do."""
 

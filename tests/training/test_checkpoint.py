@@ -111,6 +111,20 @@ def test_latest_best_and_periodic_are_kept(tmp_path, options, kept):
   assert checkpoint.steps(tmp_path) == kept
 
 
+def test_what_a_kill_left_half_deleted_goes(tmp_path):
+  """Its figures were the first to go: it is neither the best nor kept."""
+  options = {'keep': 1, 'best_metric': 'nll'}
+  with open_checkpoints(tmp_path, **options) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(make_state(step), {}, {'nll': float(step)})
+  assert checkpoint.steps(tmp_path) == [1, 2]
+  shutil.rmtree(tmp_path / 'checkpoints' / '1' / 'metrics')
+  with open_checkpoints(tmp_path, **options) as checkpoints:
+    for step in (3, 4):
+      checkpoints.save(make_state(step), {}, {'nll': float(step)})
+  assert checkpoint.steps(tmp_path) == [2, 4]
+
+
 def test_the_best_survives_a_restart(tmp_path):
   for steps in (range(1, 4), range(4, 7)):
     with open_checkpoints(tmp_path, keep=1, best_metric='nll') as checkpoints:

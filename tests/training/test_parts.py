@@ -171,6 +171,19 @@ def test_a_part_that_is_frozen_is_refused():
   }
 
 
+@pytest.mark.parametrize(
+  ('frozen', 'change'),
+  [('encoder', {'encoder_updates': 3}), ('decoder', {'reset_at': 5})],
+)
+def test_a_run_whose_part_is_frozen_does_not_begin(tmp_path, frozen, change):
+  """And its folder is free for the corrected command."""
+  with pytest.raises(errors.UserError, match=f'all that is the {frozen}'):
+    multipliers = ((f'{frozen}/.*', 0.0), ('.*', 1.0))
+    optimizer = toy_task.optimizer_settings(multipliers=multipliers)
+    toy_task.run(tmp_path, optimizer=optimizer, **change)
+  assert not (tmp_path / 'checkpoints').exists()
+
+
 def test_aggressive_until_the_information_stops_rising():
   aggressive = parts.Aggressive(3)
   alone = [aggressive.encoder_alone(step) for step in range(7)]

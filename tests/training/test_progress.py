@@ -3,12 +3,14 @@
 import json
 import logging
 import math
+import resource
 
 import jax
 import pytest
 from tensorboardX.proto import event_pb2
 import toy_task
 
+from lvdecode import errors
 from lvdecode.training import progress
 
 
@@ -105,6 +107,18 @@ def test_tensorboard_is_told_to_forget_what_is_taken_again(tmp_path):
   assert [e.step for e in both if e.HasField('session_log')] == [4]
   # Within the same second, and the older file is still there.
   assert [v.tag for e in both for v in e.summary.value] == ['a']
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    # Files above 4 kB cannot be written: as good as a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    with pytest.raises(errors.UserError, match='metrics.jsonl .*too large'):
+      with progress.Writer(tmp_path, 0) as writer:
+        writer.write(1, {f'figure {n}': 1.0 for n in range(400)})
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_clock_leaves_pauses_out(monkeypatch):

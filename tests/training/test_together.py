@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import toy_task
 
+from lvdecode import errors
 from lvdecode.training import checkpoint
 from lvdecode.training import optimizer
 from lvdecode.training import spec
@@ -171,6 +172,22 @@ def test_a_member_that_fails_leaves_the_others_alone(whole, tmp_path):
   for i in (0, 2, 3):
     for a, b in zip(arrays(whole, i), arrays(tmp_path, i), strict=True):
       np.testing.assert_array_equal(a, b)
+
+
+def test_a_last_write_that_fails_is_one_member_s_failure(tmp_path, monkeypatch):
+  """The files of all are closed, one after the other."""
+  leave, closed = checkpoint.Checkpoints.__exit__, []
+
+  def failing(self, *error):
+    leave(self, *error)
+    closed.append(self._workdir.name)
+    if closed[-1] == 'm2':
+      raise errors.UserError('no room')
+
+  monkeypatch.setattr(checkpoint.Checkpoints, '__exit__', failing)
+  failed = group(tmp_path)
+  assert list(failed) == ['m2'] and 'no room' in str(failed['m2'])
+  assert sorted(closed) == ['m0', 'm1', 'm2', 'm3']
 
 
 def test_a_folder_that_cannot_be_read_is_one_member_s_failure(whole, tmp_path):
