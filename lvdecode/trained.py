@@ -393,6 +393,8 @@ class Model:
       raise errors.UserError(
         f'z has the shape {z.shape}: this model decodes [n, {self.latent_size}]'
       )
+    if not np.isfinite(z).all():
+      raise errors.UserError('z is not finite: no text is written from it')
     return z
 
   def _needs_latent(self, what):

@@ -141,6 +141,7 @@ def test_classes_are_by_bayes_rule(model):
     (lambda m: m.encode(TEXTS), 'give one with each of the 3 texts'),
     (lambda m: m.sample(2), r'as complete\(conditions\) takes them'),
     (lambda m: m.decode(np.zeros((2, 8))), 'each of the 2 latents'),
+    (lambda m: m.decode(np.full((1, 8), np.nan)), 'z is not finite'),
     (lambda m: m.nll(TEXTS, given=['good']), '1 conditions for 3 texts'),
     (lambda m: m.complete('good'), r'write \[condition\]'),
     (lambda m: m.complete([]), '0 conditions'),
