@@ -232,8 +232,7 @@ def batch_of(
       f'{len(texts)} texts and {len(given)} conditions: give one with each text'
     )
   for text in dict.fromkeys(unknown(texts, tokenizer)):
-    if text:  # one without a word is a text as well
-      logging.warning('no token of %r is in the vocabulary', text)
+    logging.warning('no token of %r is in the vocabulary', text)
   lengths = settings.lengths
   settings = dataclasses.replace(settings, overlong='truncate')
   corpus = tokenize(texts, tokenizer, settings, encoder_tokenizer, given=given)
