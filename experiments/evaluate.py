@@ -123,7 +123,9 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
     found['figures'] = report
   samples = found['likelihood'].samples if 'likelihood' in found else None
   # Before anything is shown: what took hours is not lost to a mishap.
-  provenance.write(path, _origin(model, split, samples), written, seconds)
+  provenance.write(
+    path, _origin(model, split, samples), written, seconds, opened.STEP.value
+  )
   # The texts of the data are no markup.
   console = rich_console.Console(markup=False, emoji=False)
   if 'figures' in found:
@@ -150,7 +152,6 @@ def _origin(
     texts=split.count,
     asked_texts=_TEXTS.value,
     step=model.step,
-    asked_step=opened.STEP.value,
     batch_size=split.batch_size,
     samples=samples,
     seed=split.seed,

@@ -39,7 +39,6 @@ class Provenance:
     texts: N, of the split.
     asked_texts: how many of the split were asked for; 0 for all.
     step: of the checkpoint.
-    asked_step: the one that was asked for; None for the run's best or latest.
     settings_hash: SHA-256 of what settings.json says, whatever its layout.
     data_fingerprint: of the data that the run was trained on; the same data
       are evaluated.
@@ -56,7 +55,6 @@ class Provenance:
   texts: int
   asked_texts: int
   step: int
-  asked_step: int | None
   settings_hash: str
   data_fingerprint: str | None
   batch_size: int
@@ -75,7 +73,6 @@ def make(
   texts: int,
   asked_texts: int,
   step: int,
-  asked_step: int | None = None,
   batch_size: int,
   samples: int | None,
   seed: int,
@@ -88,7 +85,6 @@ def make(
     texts=texts,
     asked_texts=asked_texts,
     step=step,
-    asked_step=asked_step,
     settings_hash=settings_hash(settings),
     data_fingerprint=settings.get('data_fingerprint'),
     batch_size=batch_size,
@@ -165,6 +161,7 @@ def write(
   provenance: Provenance,
   sections: dict[str, dict[str, Any]],
   seconds: dict[str, float],
+  asked_step: int | None = None,
 ) -> None:
   """Writes {'provenance': …} and an object for each section.
 
@@ -177,6 +174,8 @@ def write(
     provenance: of these sections.
     sections: by name; what is not finite becomes null.
     seconds: the duration by section, the one thing that a rerun changes.
+    asked_step: the checkpoint that was asked for; None for the run's best or
+      latest. No figure depends on who chose it.
   """
   origin = dataclasses.asdict(provenance)
   kept, before, seconds_before = _measured_before(path, origin)
@@ -185,11 +184,11 @@ def write(
     origin['samples'] = before
   elif origin['samples'] != before:
     kept = {name: kept[name] for name in kept if name not in _OF_SAMPLES}
-  durations: dict[str, Any] = {'seconds': seconds}
+  beside: dict[str, Any] = {'asked_step': asked_step, 'seconds': seconds}
   if 'likelihood' in seconds:
     draws = provenance.texts * origin['samples']
-    durations['seconds_per_sample'] = seconds['likelihood'] / draws
-  whole = {'provenance': origin | durations} | kept | sections
+    beside['seconds_per_sample'] = seconds['likelihood'] / draws
+  whole = {'provenance': origin | beside} | kept | sections
   text = json.dumps(_finite(whole), indent=2, allow_nan=False)
   workdir_lib.write_text(path, text + '\n')
 
@@ -202,7 +201,8 @@ def _measured_before(
     sections = json.loads(path.read_text())
     before = sections.pop('provenance')
     seconds = before.pop('seconds')
-    before.pop('seconds_per_sample', None)
+    for name in ('seconds_per_sample', 'asked_step'):
+      before.pop(name, None)
     samples = before['samples']
   except (OSError, ValueError, KeyError, AttributeError, TypeError):
     return {}, None, {}  # no such file, or one of another kind

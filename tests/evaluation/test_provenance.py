@@ -53,6 +53,16 @@ def test_it_names_libraries_devices_and_data(workdir):
   assert got.data_fingerprint == 'f'
 
 
+def test_who_chose_the_checkpoint_changes_no_figure(workdir):
+  path = workdir / 'test.json'
+  provenance.write(path, make(workdir), {'use': {}}, {'use': 1.0}, 7)
+  assert provenance.read(path)['asked_step'] == 7
+  assert set(provenance.measured(path, make(workdir), None)) == {'use'}
+  provenance.write(path, make(workdir), {'text': {}}, {'text': 1.0})
+  assert provenance.read(path)['asked_step'] is None
+  assert set(provenance.measured(path, make(workdir), None)) == {'use', 'text'}
+
+
 def test_sections_of_other_code_are_not_kept(workdir, monkeypatch):
   written(workdir, {'use': {}})
   monkeypatch.setattr(hosts, 'code', lambda: {'code.source': 'other'})
@@ -96,7 +106,7 @@ def test_a_file_of_another_kind_is_replaced(workdir, text):
 def test_every_field_is_written(workdir):
   got = written(workdir, {'use': {}})['provenance']
   names = {f.name for f in dataclasses.fields(provenance.Provenance)}
-  assert set(got) == names | {'seconds'}
+  assert set(got) == names | {'seconds', 'asked_step'}
 
 
 def test_a_folder_in_the_way_is_named(tmp_path):
