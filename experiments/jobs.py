@@ -73,7 +73,7 @@ class Plan(NamedTuple):
     if self.texts:
       words.append(f'--texts={self.texts}')
     sections = self.sections.get(point.name, ())
-    path = self.folder / point.name / 'evaluation' / f'{self.split}.json'
+    path = table.evaluation(self.folder, point, self.split)
     if self._row(point, ()).status == 'done' and provenance.by_this_code(path):
       # The others join its file.
       sections = tuple(s for s in sections if s not in measures.HEADLINE)

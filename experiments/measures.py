@@ -264,8 +264,8 @@ def lack(
   data = settings.data
   if attributes is None:
     attributes = bool(data.label_field) or data.source == 'embedded'
-    if data.source == 'files' and not attributes:
-      attributes = files.suffix(data.path) == '.tsv'
+    if data.source == 'files' and not attributes:  # the data may be gone
+      attributes = files.labelled(files.paths(data.path), data.fields)
   judges = bool(settings.semi_supervised.labels)
   conditional = settings.model.conditional
   there = {

@@ -257,6 +257,7 @@ def may_change(settings: settings_lib.Settings) -> tuple[str, ...]:
 def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:
   # A sweep over corpora has other data in each point.
   left_out = {key for key in NO_PART_OF_A_RUN if key not in overrides}
+  # Without micro-batches there are none to tell apart, and names stay.
   if settings.training.micro_batch or settings.training.accumulate > 1:
     left_out &= {*may_change(settings)}
   return hashlib.sha256(text_without(settings, left_out).encode()).hexdigest()

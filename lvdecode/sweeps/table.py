@@ -85,17 +85,23 @@ def read(
   `texts` texts of the split (0: all of them), these sections at least; a
   checkpoint or a seed that somebody asked for is another evaluation.
   """
-  home = folder / point.name
-  path = home / 'evaluation' / f'{split}.json'
+  path = evaluation(folder, point, split)
   figures = _figures(path, samples, texts, sections)
   if figures and trained(folder, point):
     return Row(point=point, status='done', figures=figures, error='')
-  error = home / ERROR
+  error = folder / point.name / ERROR
   if error.exists():
     return Row(
       point=point, status='failed', figures={}, error=error.read_text().strip()
     )
   return Row(point=point, status='open', figures={}, error='')
+
+
+def evaluation(
+  folder: pathlib.Path, point: points_lib.Point, split: str
+) -> pathlib.Path:
+  """The file of a point's figures."""
+  return folder / point.name / 'evaluation' / f'{split}.json'
 
 
 def trained(folder: pathlib.Path, point: points_lib.Point) -> bool:
@@ -235,12 +241,15 @@ def _figures(
   try:
     written = json.loads(path.read_text())
     origin = written['provenance']
-    asked = [origin.get(name) for name in ('asked_texts', 'asked_step')]
-    seed = origin.get('seed', _SEED)
+    asked = (
+      origin.get('asked_texts'),
+      origin.get('asked_step'),
+      origin.get('seed', _SEED),
+    )
   except (OSError, ValueError, LookupError, AttributeError, TypeError):
     return {}  # none, or a damaged one: it is evaluated anew
   found = written.get('figures')
-  if asked != [texts, None] or seed != _SEED:
+  if asked != (texts, None, _SEED):
     return {}
   if not written.keys() >= set(sections):
     return {}

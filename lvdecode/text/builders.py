@@ -79,7 +79,7 @@ def files_builder(
   content: files.Files, fields: rows_lib.Fields, data_dir: str
 ) -> tfds.core.DatasetBuilder:
   """A folder of files, under the digest of its bytes."""
-  has_labels = content.paths['train'].suffix == '.tsv' or bool(fields.label)
+  has_labels = files.labelled(content.paths, fields)
   columns: tuple[str, ...] = ('text', 'label') if has_labels else ('text',)
   if fields.conditional:
     columns += ('condition',)

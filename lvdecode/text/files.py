@@ -1,6 +1,6 @@
 """A user's text files, parsed row by row with the place of every mistake."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import hashlib
 import json
 import pathlib
@@ -25,9 +25,9 @@ class Files(NamedTuple):
 
 def load(path: str) -> Files:
   """Reads a folder of train/validation/test files, or one file as train."""
-  paths = _paths(path)
+  found = paths(path)
   try:
-    return Files(paths, {name: paths[name].read_bytes() for name in paths})
+    return Files(found, {name: found[name].read_bytes() for name in found})
   except OSError as error:
     raise errors.UserError(
       f"data.path '{path}': {error.filename} cannot be read "
@@ -35,35 +35,37 @@ def load(path: str) -> Files:
     ) from error
 
 
-def suffix(path: str) -> str:
-  """The format of the files that `load` would read: '.tsv', say."""
-  return _paths(path)['train'].suffix
+def labelled(
+  found: Mapping[str, pathlib.Path], fields: rows_lib.Fields
+) -> bool:
+  """Whether the texts of these files have labels."""
+  return found['train'].suffix == '.tsv' or bool(fields.label)
 
 
-def _paths(path: str) -> dict[str, pathlib.Path]:
-  """By split; all are of one format."""
+def paths(path: str) -> dict[str, pathlib.Path]:
+  """The files that `load` reads, by split; all are of one format."""
   root = errors.path(path)
   if root.is_file():
-    paths = {'train': root}
+    found = {'train': root}
   elif root.is_dir():
-    paths = dict(_find(root))
+    found = dict(_find(root))
   else:
     raise errors.UserError(
       f"data.path '{path}' does not exist: give a file or a folder"
     )
-  if 'train' not in paths:
+  if 'train' not in found:
     raise errors.UserError(
       f"data.path '{path}' holds no train file: give one of "
       + ', '.join('train' + suffix for suffix in _FORMATS)
     )
-  suffixes = {file.suffix for file in paths.values()}
+  suffixes = {file.suffix for file in found.values()}
   if not suffixes <= set(_FORMATS) or len(suffixes) > 1:
     raise errors.UserError(
       f"data.path '{path}' has files of format "
       f'{", ".join(sorted(suffixes)) or "none"}: give all splits one format '
       f'of {", ".join(_FORMATS)}'
     )
-  return paths
+  return found
 
 
 def _find(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:

@@ -129,10 +129,7 @@ class Writer:
     """One line of valid JSON: what is not finite becomes null."""
     finite = {k: v if math.isfinite(v) else None for k, v in figures.items()}
     line = json.dumps({'step': step} | finite, allow_nan=False)
-    with self._written():
-      left = f'{line}\n'.encode()
-      while left:
-        left = left[self._file.write(left) :]
+    left = f'{line}\n'.encode()
     summary = summary_pb2.Summary(
       value=[
         summary_pb2.Summary.Value(tag=name, simple_value=value)
@@ -141,6 +138,8 @@ class Writer:
       ]
     )
     with self._written():
+      while left:
+        left = left[self._file.write(left) :]
       self._board.write_event(
         event_pb2.Event(step=step, wall_time=time.time(), summary=summary)
       )
