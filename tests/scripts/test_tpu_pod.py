@@ -64,6 +64,45 @@ def test_what_was_preempted_is_made_again(tmp_path, state, made):
   assert 'experiments.run' in calls
 
 
+def test_no_second_run_is_started_beside_one(tmp_path):
+  def program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+
+  bin_, home = tmp_path / 'bin', tmp_path / 'home'
+  # A worker that is this machine, with a bucket that is mounted already.
+  program(
+    bin_ / 'gcloud',
+    f'cd {home}\nfor word; do case "$word" in --command=*)\n'
+    f'HOME={home} exec sh -c "${{word#*=}}";; esac; done',
+  )
+  program(bin_ / 'mountpoint', 'true')
+  held = home / 'held'
+  program(
+    home / 'lvdecode' / '.venv' / 'bin' / 'python',
+    f'echo run >> {home}/started; cat {held}',
+  )
+  os.mkfifo(held)  # the run goes on until somebody writes here
+
+  def launch():
+    return subprocess.run(
+      ['sh', str(SCRIPT), 'launch'],
+      env={'PATH': f'{bin_}:{os.environ["PATH"]}'} | GIVEN,
+      capture_output=True,
+      text=True,
+      check=False,
+      timeout=60,
+    )
+
+  assert launch().returncode == 0
+  with held.open('w'):  # opens when the run reads
+    second = launch()
+    assert second.returncode == 2
+    assert second.stderr.startswith('error: a run is going on here')
+  assert (home / 'started').read_text() == 'run\n'
+
+
 def test_results_are_fetched_without_the_slice(tmp_path):
   _, calls, _ = run(tmp_path, 'fetch', BUCKET='bucket', RUN='mine')
   assert calls == 'storage rsync --recursive gs://bucket/mine runs/mine\n'
