@@ -69,19 +69,26 @@ mounted() {
     gcsfuse --implicit-dirs $BUCKET \$HOME/bucket"
 }
 
-# Every worker runs the same command and finds the others by itself. A run holds
-# a lock, so that no second one is started beside it and writes over its log.
-launch() {
-  needs TPU_ZONE BUCKET
-  # Braces: without them a shell in the background keeps the connection open.
+# A run holds a lock on its worker, so that no second one is started beside it and
+# writes over its log; all are asked before any is told to begin.
+idle() {
   everywhere "set -e
-    $(mounted)
-    cd lvdecode && mkdir -p ../bucket/$RUN
+    cd lvdecode
     flock --nonblock run.lock true || {
       echo 'error: a run is going on here: follow it, or end it first' >&2
       exit 2
-    }
-    { TFDS_DATA_DIR=\$HOME/tfds nohup setsid flock run.lock \
+    }"
+}
+
+# Every worker runs the same command and finds the others by itself.
+launch() {
+  needs TPU_ZONE BUCKET
+  idle
+  # Braces: without them a shell in the background keeps the connection open.
+  everywhere "set -e
+    $(mounted)
+    cd lvdecode && mkdir -p ../bucket/$RUN && {
+    TFDS_DATA_DIR=\$HOME/tfds nohup setsid flock run.lock \
     .venv/bin/python -u -m experiments.run $ARGS --workdir=\$HOME/bucket/$RUN \
     > run.log 2>&1 < /dev/null & }"
 }
