@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+from lvdecode.nn import kernels
+
 
 class Fusion(NamedTuple):
   """C_t = tanh(h_t W_h + shift) in the place of h_t (Wang & Wan 2019).
@@ -171,11 +173,8 @@ def _chunk(head, hidden, targets, weights):
   if fusion is not None:
     bias = jnp.sum(grad, axis=(0, 1), dtype=head.fusion.bias.dtype)
     fusion = fusion._replace(bias=bias)
-  embedding = lax.dot_general(
-    rows,
-    bent.reshape(-1, bent.shape[-1]),
-    (((0,), (0,)), ((), ())),
-    preferred_element_type=head.embedding.dtype,
+  embedding = kernels.row_sum(
+    rows, bent.reshape(-1, bent.shape[-1]), head.embedding.dtype
   )
   shift = None
   if head.shift is not None:

@@ -157,3 +157,28 @@ def test_a_product_over_rows_is_the_product():
   x, w = random(B, T, 5), random(5, 4)
   numbers = (((2,), (0,)), ((), ()))
   np.testing.assert_allclose(kernels.flat_dot(x, w, numbers), x @ w, atol=1e-6)
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(several):
+  """Of rows that are laid out again: by themselves, and vectorised."""
+  x = random(3, B, 40, 8).astype(jnp.bfloat16)
+  w = random(3, 8, 16).astype(jnp.bfloat16)
+  numbers = (((2,), (0,)), ((), ()))
+
+  def loss(x, w):
+    return jnp.sum(kernels.flat_dot(x, w, numbers).astype(jnp.float32) ** 2)
+
+  gradient = jax.grad(loss, (0, 1))
+  halves, wholes = (x, w), (x.astype(jnp.float32), w.astype(jnp.float32))
+  if several:
+    gradient = jax.vmap(gradient)
+  else:
+    halves, wholes = ([a[0] for a in pair] for pair in (halves, wholes))
+  found, truth = jax.jit(gradient)(*halves), gradient(*wholes)
+  for half, whole in zip(found, truth, strict=True):
+    assert half.dtype == jnp.bfloat16
+    most = float(jnp.max(jnp.abs(whole)))
+    np.testing.assert_allclose(
+      half.astype(jnp.float32), whole, rtol=0, atol=0.01 * most
+    )
