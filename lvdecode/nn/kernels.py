@@ -183,11 +183,13 @@ def flat_dot(
   With the signature that `linen.Dense` calls. The product is the same; but of
   [B, T, D] the gradient of the weights contracts two axes at once, for which
   XLA on CPU copies a transposed operand and takes a slower product: together
-  half as much again for the layer's backward pass.
+  half as much again for the layer's backward pass. Gradients of bfloat16 on
+  CPU are computed as in `row_sum`.
   """
   assert dimension_numbers == (((lhs.ndim - 1,), (0,)), ((), ()))
   rows = lhs.reshape(-1, lhs.shape[-1])
-  if _half_on_cpu(rows, rhs) and precision is preferred_element_type is None:
+  default = precision is None and preferred_element_type is None
+  if default and _bfloat16_on_cpu(rows, rhs):
     out = _row_dot(rows, rhs)
   else:
     out = lax.dot_general(
@@ -212,7 +214,7 @@ def row_sum(
   bfloat16. So here the left one is laid out again, which costs as much as
   reading it; the transposition alone XLA would fold into the product.
   """
-  if not _half_on_cpu(lhs, rhs):
+  if not _bfloat16_on_cpu(lhs, rhs):
     return lax.dot_general(
       lhs, rhs, (((0,), (0,)), ((), ())), preferred_element_type=dtype
     )
@@ -224,7 +226,7 @@ def _laid_across(matrix: Float[Array, 'N D']) -> Float[Array, 'D N']:
   return layout.with_layout_constraint(matrix.T, layout.Layout((0, 1)))
 
 
-def _half_on_cpu(*operands: Array) -> bool:
+def _bfloat16_on_cpu(*operands: Array) -> bool:
   return jax.default_backend() == 'cpu' and all(
     x.dtype == jnp.bfloat16 for x in operands
   )
@@ -232,11 +234,12 @@ def _half_on_cpu(*operands: Array) -> bool:
 
 @jax.custom_vjp
 def _row_dot(rows, matrix):
+  """Their product, whose gradients have their transposes laid out again."""
   return rows @ matrix
 
 
 def _row_dot_forward(rows, matrix):
-  return rows @ matrix, (rows, matrix)
+  return _row_dot(rows, matrix), (rows, matrix)
 
 
 def _row_dot_backward(operands, grad):
