@@ -25,7 +25,7 @@ class View(NamedTuple):
     places: [N, 2]; both axes have one scale.
     across: what the first axis is.
     up: what the second axis is.
-    unit: that a distance of 1 is one of, '' where it is nothing.
+    unit: what a distance of 1 is; '' where it is nothing.
   """
 
   name: str
@@ -60,7 +60,7 @@ def principal_axes(mean: Float[np.ndarray, 'N Z']) -> View:
     places,
     f'first axis, {100 * share[0]:.0f} % of the variance',
     f'second axis, {100 * share[1]:.0f} % of the variance',
-    'standard deviations of N(0, I)',
+    'the standard deviation of N(0, I)',
   )
 
 

@@ -251,7 +251,7 @@ def _caption(view: maps.View) -> str:
     return 'Near texts are alike; distances and directions mean no more.'
   shown = f'Across: {view.across}; up: {view.up}.'
   bar = _bar(view)
-  return f'{shown} The bar is {bar:g} {view.unit}.' if bar else shown
+  return f'{shown} The bar is {bar:g} times {view.unit}.' if bar else shown
 
 
 def _coloured(name: str, labels: Sequence[str]) -> dict[str, Any]:

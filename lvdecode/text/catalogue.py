@@ -55,19 +55,21 @@ def _rows(
   label = fields.label
   names = getattr(builder.info.features[label], 'names', None) if label else ()
 
-  def string(value: bytes | np.integer | int) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
   def parsed(row: dict) -> files.Row:
-    name = string(row[label]) if label else ''
+    name = ''
     if names:  # TFDS has -1 for none
       name = names[row[label]] if row[label] >= 0 else ''
+    elif label:
+      name = ' '.join(_texts(row, label, 'label_field'))
     given: conditions.Parts = ()
     if fields.labels_given:
       given = (conditions.label_token(name) if name else '',)
     elif fields.condition:
-      given = (string(row[fields.condition]).strip(),)
-    return files.Row(string(row[fields.text]), name, given)
+      found = _texts(row, fields.condition, 'condition_field')
+      given = tuple(part.strip() for part in found if part.strip()) or ('',)
+    return files.Row(
+      ' '.join(_texts(row, fields.text, 'text_field')), name, given
+    )
 
   found = []
   for number, row in enumerate(builders.rows(builder, split)):
@@ -83,3 +85,19 @@ def _rows(
         'leave out such rows'
       )
   return found
+
+
+def _texts(row: dict, field: str, key: str) -> conditions.Parts:
+  """A text, or several; numbers as they are written."""
+  value = row[field]
+  found = value if isinstance(value, list | np.ndarray) else [value]
+  if not all(
+    isinstance(each, bytes | str | int | np.integer) for each in found
+  ):
+    raise errors.UserError(
+      f"data.{key} '{field}' is {errors.beginning(str(value))}: name a field of "
+      'texts, or of lists of texts'
+    )
+  return tuple(
+    each.decode() if isinstance(each, bytes) else str(each) for each in found
+  )

@@ -233,7 +233,7 @@ def test_a_map_is_drawn_to_its_own_size(scale, bar):
   (data,) = maps(read(made_up.a_run(exhibit=exhibit._replace(views=[view]))))
   (shown,) = data['views']
   assert shown['bar'] == pytest.approx(bar)
-  assert f'The bar is {bar:g} standard deviations' in shown['caption']
+  assert f'The bar is {bar:g} times the standard deviation' in shown['caption']
   places = np.array(shown['places'])
   np.testing.assert_allclose(places, view.places, rtol=1e-3)
 

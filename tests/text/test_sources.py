@@ -5,6 +5,7 @@ import multiprocessing
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
@@ -340,6 +341,45 @@ def test_a_prepared_set_may_give_a_field_or_its_label(toy):
   assert sorted(by_field.given) == [(f'test {n}',) for n in range(4)]
   with pytest.raises(errors.UserError, match="condition_field 'prompt' is not"):
     sources.read(_settings(**fields, condition_field='prompt'), 'test', toy)
+
+
+class _Listed(_Toy, skip_registration=True):
+  """Stories in sentences, with a title and a score."""
+
+  name = 'toy_listed'
+
+  def _info(self):
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'title': tfds.features.Text(),
+          'sentences': tfds.features.Sequence(tfds.features.Text()),
+          'score': tfds.features.Scalar(np.float32),
+        }
+      ),
+    )
+
+  def _generate_examples(self, split, count):
+    for row in range(count):
+      sentences = [f'{split} {row} .', ' ', 'It ended .']
+      title = f'title {row}'
+      yield row, {'title': title, 'sentences': sentences, 'score': 0.5}
+
+
+def test_a_list_of_a_prepared_set_is_its_texts_in_parts(tmp_path):
+  builders.quietly(_Listed(data_dir=str(tmp_path), file_format='array_record'))
+
+  def read(**fields):
+    settings = _settings(source='tfds:toy_listed', **fields)
+    return sources.read(settings, 'test', tmp_path)
+
+  texts = read(text_field='sentences').texts
+  assert sorted(texts) == [f'test {n} .   It ended .' for n in range(4)]
+  given = read(text_field='title', condition_field='sentences').given
+  assert sorted(given) == [(f'test {n} .', 'It ended .') for n in range(4)]
+  with pytest.raises(errors.UserError, match="text_field 'score' is '0.5'"):
+    read(text_field='score')
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
