@@ -85,7 +85,7 @@ def tokenize(
   cut = np.flatnonzero(sizes > width - 2)
   for row in cut:
     encoded[row] = encoded[row][: width - 2]
-    kept[row] = tokenizer.decode(encoded[row])
+    kept[row] = tokenizer.cut(kept[row], width - 2)
   sizes = np.minimum(sizes, width - 2)
   flat = _joined(encoded, sizes)
   unknown = 0 if tokenizer.unk is None else int((flat == tokenizer.unk).sum())

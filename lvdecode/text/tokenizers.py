@@ -21,6 +21,7 @@ from lvdecode import errors
 
 _KINDS = ('bpe', 'word', 'char', 'file')
 _PAD, _BOS, _EOS, _UNK = '<pad>', '<bos>', '<eos>', '<unk>'
+_UNKNOWN_CHARACTER = '\N{REPLACEMENT CHARACTER}'  # one, as what it stands for
 # What given files call them, best first; the first that exists is taken.
 _NAMES = {
   'pad': (_PAD, '[PAD]', '<|pad|>', '<|endoftext|>'),
@@ -108,8 +109,7 @@ class Tokenizer:
     self.bos: int
     self.eos: int
     self.pad, self.bos, self.eos, *places = ids
-    unk = getattr(inner.model, 'unk_token', None)
-    self.unk: int | None = None if unk is None else inner.token_to_id(unk)
+    self.unk = _unknown(inner)
     self.markers: dict[str, int] = dict(zip(markers, places, strict=True))
     self._specials = frozenset((self.pad, self.bos, self.eos))
     self._never = self._specials | frozenset(self.markers.values())
@@ -124,7 +124,7 @@ class Tokenizer:
     """How `pad`, `bos`, `eos` and, where there is one, `unk` are spelled."""
     if self.unk is None:
       return dict(self._names)
-    return self._names | {'unk': self._inner.model.unk_token}
+    return self._names | {'unk': self._inner.id_to_token(self.unk)}
 
   def encode(self, texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text, without specials."""
@@ -173,6 +173,11 @@ class Tokenizer:
         kept.append(token)
     return self._inner.decode(kept, skip_special_tokens=False)
 
+  def cut(self, text: str, count: int) -> str:
+    """As much of a text as its first `count` tokens stand for."""
+    encoding = self._inner.encode(text, add_special_tokens=False)
+    return text[: encoding.offsets[count - 1][1]]
+
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes tokenizer.json and the names of the special tokens."""
     folder = pathlib.Path(folder)
@@ -183,6 +188,15 @@ class Tokenizer:
       names[_MARKERS] = list(self.markers)
     text = json.dumps(names, indent=2, ensure_ascii=False) + '\n'
     (folder / _SPECIALS).write_text(text, 'utf-8')
+
+
+def _unknown(inner: hf.Tokenizer) -> int | None:
+  """The id of what is not in the vocabulary; None where nothing is."""
+  name = getattr(inner.model, 'unk_token', None)
+  if name is not None:
+    return inner.token_to_id(name)
+  # A Unigram model has its place alone, which is not among its attributes.
+  return json.loads(inner.to_str())['model'].get('unk_id')
 
 
 def _check_characters(text: str) -> None:
@@ -344,9 +358,11 @@ def train(
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
   else:
     characters = (character for text in texts for character in text)
-    vocabulary = _most_frequent(characters, size)
+    vocabulary = _most_frequent(characters, size, unk=_UNKNOWN_CHARACTER)
     # A BPE without merges spells its input, faster than splitting it first.
-    inner = hf.Tokenizer(models.BPE(vocabulary, [], unk_token=_UNK))
+    inner = hf.Tokenizer(
+      models.BPE(vocabulary, [], unk_token=_UNKNOWN_CHARACTER)
+    )
     inner.decoder = decoders.Fuse()
   inner.add_special_tokens(list(markers))
   return Tokenizer(inner, pad=_PAD, bos=_BOS, eos=_EOS, markers=markers)
@@ -370,14 +386,17 @@ def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _most_frequent(
-  units: Iterable[str], vocab_size: int, markers: Sequence[str] = ()
+  units: Iterable[str],
+  vocab_size: int,
+  markers: Sequence[str] = (),
+  unk: str = _UNK,
 ) -> dict[str, int]:
   """Specials, then units by falling count; equal counts by spelling.
 
   A unit that reads like a special token is left out, so that it is unknown;
   Penn Treebank's own `<unk>` thus counts as the unknown word it stands for.
   """
-  specials = [_PAD, _BOS, _EOS, _UNK]
+  specials = [_PAD, _BOS, _EOS, unk]
   counts = Counter(units)
   ranked = sorted(
     counts.keys() - {*specials, *markers}, key=lambda u: (-counts[u], u)

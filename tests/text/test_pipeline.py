@@ -113,6 +113,12 @@ def test_overlong_texts_are_counted(tokenizer, overlong):
     assert corpus.tokens[1].tolist() == corpus.tokens[0].tolist()
 
 
+def test_a_cut_text_counts_the_characters_it_had(tokenizer):
+  settings = _settings(lengths=(4, 5), overlong='truncate')
+  corpus = corpora.tokenize(['w1 unheard-of w2 w3'], tokenizer, settings)
+  assert corpus.characters.tolist() == [len('w1 unheard-of w2') + 1]
+
+
 def test_unknown_tokens_are_counted(tokenizer):
   corpus = corpora.tokenize(['w1 what w2', 'ever'], tokenizer, _settings())
   assert corpus.unknown == 2

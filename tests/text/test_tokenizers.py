@@ -185,6 +185,39 @@ def test_a_given_tokenizer_json_is_opened(tmp_path):
   assert tokenizer.encode(['soup soup [SEP]']) == [[4, 4, 1]]
 
 
+def test_a_given_unigram_model_has_its_unknown_token(tmp_path):
+  pieces = [('<unk>', 0.0), ('a', -1.0), ('<pad>', 0.0), ('<s>', 0.0)]
+  model = hf.models.Unigram([*pieces, ('</s>', 0.0)], 0)
+  hf.Tokenizer(model).save(str(tmp_path / 'my.json'))
+  tokenizer = _open(tmp_path / 'my.json')
+  assert tokenizer.unk == 0
+  assert tokenizer.specials['unk'] == '<unk>'
+  assert tokenizer.encode(['aza']) == [[1, 0, 1]]
+
+
+def test_an_unknown_character_stays_one_character():
+  tokenizer = _train('char', 60)
+  text = 'the \u1234 soup'
+  (ids,) = tokenizer.encode([text])
+  assert ids[4] == tokenizer.unk
+  written = tokenizer.decode(ids)
+  assert len(written) == len(text)
+  assert tokenizer.encode([written]) == [ids]
+
+
+@pytest.mark.parametrize(
+  ('kind', 'size', 'cut'),
+  [
+    ('word', 50, 'the  extraordinary soup'),
+    ('char', 60, 'the'),
+    ('bpe', 259, 'the'),
+  ],
+)
+def test_a_cut_text_is_as_it_was_written(kind, size, cut):
+  text = 'the  extraordinary soup was'
+  assert _train(kind, size).cut(text, 3) == cut
+
+
 def test_unusual_specials_are_named_in_a_file(tmp_path):
   given = hf.Tokenizer(hf.models.WordLevel({'_': 0, '^': 1, '$': 2, 'a': 3}))
   given.save(str(tmp_path / 'tokenizer.json'))
