@@ -37,7 +37,10 @@ _TEXT = flags.DEFINE_multi_string(
   'text', [], 'What is encoded, or given; may be given more than once.'
 )
 _INPUT = flags.DEFINE_string(
-  'input', None, 'A file, one text or condition a line; or objects in a .jsonl.'
+  'input',
+  None,
+  'A file, one text or condition a line; objects in a .jsonl; of a .tsv the '
+  'texts.',
 )
 _RANKED = flags.DEFINE_integer(
   'ranked',
@@ -216,7 +219,8 @@ def _texts(model: trained.Model, count: int) -> list[str]:
   if _TEXT.value:
     texts = _TEXT.value
   elif _INPUT.value:
-    texts = files.read_lines(pathlib.Path(_INPUT.value))
+    field = model.config.data.text_field or 'text'
+    texts = files.read_texts(pathlib.Path(_INPUT.value), field)
   else:
     return _test_split(model, count).texts
   for text in corpora.unknown(texts, model.tokenizer):

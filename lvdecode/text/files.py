@@ -84,9 +84,17 @@ def _find(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
       yield split, found[0]
 
 
-def read_lines(path: pathlib.Path) -> list[str]:
-  """The lines of a file that are not blank, one text each."""
-  return [line for _, line in _lines(path, _bytes(path))]
+def read_texts(path: pathlib.Path, field: str) -> list[str]:
+  """Texts: a field of a .jsonl's objects, a .tsv's last column, or lines."""
+  data = _bytes(path)
+  if path.suffix in ('.tsv', '.jsonl'):
+    fields = rows_lib.Fields(text=field, label='', condition='', story='')
+    found = [row.text for row in _rows(path, data, fields)]
+  else:
+    found = [line for _, line in _lines(path, data)]
+  if not found:
+    raise errors.UserError(f'{path} holds no text: write one a line')
+  return found
 
 
 def _bytes(path: pathlib.Path) -> bytes:

@@ -264,6 +264,23 @@ def test_settings_name_the_mistake(changes, message):
     _settings(**changes)
 
 
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('some.txt', 'the soup\n\nthe dog\n'),
+    ('some.tsv', 'good\tthe soup\nbad\tthe dog\n'),
+    ('some.jsonl', '{"body": "the soup"}\n{"body": ["the", "dog"]}\n'),
+  ],
+)
+def test_texts_to_encode_are_read_as_those_to_train_on(tmp_path, name, content):
+  path = tmp_path / name
+  path.write_text(content)
+  assert files.read_texts(path, 'body') == ['the soup', 'the dog']
+  path.write_text('\n')
+  with pytest.raises(errors.UserError, match='holds no text'):
+    files.read_texts(path, 'body')
+
+
 class _Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """A stranger's set, with class labels and no validation split."""
 
