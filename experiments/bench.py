@@ -116,8 +116,9 @@ def _measured(kind: str, *, torch: bool) -> Iterator[dict[str, Any]]:
 
 def _keys(name: str) -> dict[str, Any]:
   """What a size sets, by dotted key; the same keys for all of them."""
-  encoder, decoder, width, heads, _, length, batch, _, dtype = _SIZES[name]
+  encoder, decoder, width, heads, vocab, length, batch, _, dtype = _SIZES[name]
   return {
+    'tokenizer.vocab_size': vocab,
     'pipeline.lengths': (length,),
     'pipeline.batch_size': batch,
     'model.dtype': dtype,

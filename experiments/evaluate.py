@@ -60,6 +60,10 @@ _OUT = flags.DEFINE_string(
 
 
 def main() -> None:
+  if _OUT.value and not _REPORT.value:
+    raise errors.UserError(
+      f'--out={_OUT.value} names the page of --report: give both, or neither'
+    )
   workdirs = command.workdirs() if _REPORT.value else [command.workdir()]
   errors.at_least('--samples', _SAMPLES.value, 1)
   errors.at_least('--batch_size', _BATCH.value, 1)

@@ -9,6 +9,7 @@ from matplotlib import ticker
 from lvdecode.report import style
 
 _GIGA, _MEBI = 1e9, 2**20
+_STYLES = ('-', '--', ':')
 
 
 def head(machine: Mapping[str, Any]) -> list[str]:
@@ -99,14 +100,16 @@ def _lines(axes, scalings: Sequence[Mapping[str, Any]]) -> None:
   style.quiet(
     axes, 'training step as one size grows', 'times the size', 'times the time'
   )
-  for colour, section in zip(style.COLOURS, scalings, strict=False):
+  for place, section in enumerate(scalings):
     first = section['rows'][0]
     axes.plot(
       [row['value'] / first['value'] for row in section['rows']],
       [row['seconds'] / first['seconds'] for row in section['rows']],
       marker='o',
       markersize=4,
-      color=colour,
+      color=style.COLOURS[place % len(style.COLOURS)],
+      # Those of another model take the colours once more.
+      linestyle=_STYLES[place // len(style.COLOURS) % len(_STYLES)],
       label=section['size'],
     )
   axes.set_xscale('log', base=2)

@@ -239,7 +239,7 @@ def scaling(plan: Plan, factors: Sequence[int]) -> list[dict[str, Any]]:
       (row,) = _rows(subjects, seconds, 'step', tokens, 'target tokens')
       rows.append(row | {'value': value})
     section = _section(plan, 'scaling', rows, {}, [], [])
-    sections.append(section | {'size': axis})
+    sections.append(section | {'size': f'{plan.name}, {axis}'})
   return sections
 
 
@@ -293,10 +293,11 @@ def devices(plan: Plan) -> dict[str, Any]:
   """A training step on one device, and on all of them."""
   subjects, value, notes = {}, {}, []
   data, there = plan.settings.pipeline, jax.local_device_count()
+  kinds = [('jit', 1), ('pmap', there)]
   if data.batch_size % there:
     notes.append(f'{data.batch_size} texts do not divide by {there} devices')
-    there = 1
-  for kind, count in (('jit', 1), ('pmap', there)):
+    kinds = kinds[:1]
+  for kind, count in kinds:
     settings = _replaced(plan.settings, 'training', parallel=kind)
     task = training.variants(settings, plan.vocab_size)['ours']
     name = f'{count} devices ({kind})'
@@ -306,7 +307,7 @@ def devices(plan: Plan) -> dict[str, Any]:
   rows = _rows(subjects, seconds, 'step', tokens, 'target tokens')
   rows = [row | {'value': value[row['name']]} for row in rows]
   section = _section(plan, 'scaling', rows, {}, [], notes)
-  return section | {'size': 'devices'}
+  return section | {'size': f'{plan.name}, devices'}
 
 
 def _rows(subjects, seconds, unit, count, counted) -> list[dict[str, Any]]:

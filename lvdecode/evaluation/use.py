@@ -112,7 +112,7 @@ def measure(
       even_mass=None,
       positions=(),
       verdict='no latent',
-      evidence=('a plain language model: nothing can be told',),
+      evidence=('without z nothing can be told',),
     )
   told = split.task.points
   parts = 2 + ('memory' in told)

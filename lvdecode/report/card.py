@@ -86,11 +86,24 @@ def measured(model: trained.Model) -> Measured | None:
     if of == wanted:
       return Measured(
         split=origin['split'],
-        command=f'python -m experiments.evaluate --split={origin["split"]} '
-        f'--samples={report.samples} --step={model.step}',
+        command=_command(origin, report.samples),
         rows=[list(row) for row in blocks.rows(figures.to_table(report, ''))],
       )
   return None
+
+
+def _command(origin: Mapping[str, Any], samples: int) -> str:
+  """What measures the same; flags that have their default are left out."""
+  command = (
+    f'python -m experiments.evaluate --split={origin["split"]} '
+    f'--samples={samples} --step={origin["step"]}'
+  )
+  for flag, value in (
+    ('texts', origin['asked_texts']),
+    ('seed', origin['seed']),
+  ):
+    command += f' --{flag}={value}' if value else ''
+  return command
 
 
 def _modified(path: pathlib.Path) -> float:
@@ -98,6 +111,9 @@ def _modified(path: pathlib.Path) -> float:
 
 
 def _about(model) -> str:
+  given = model.config.model.conditional
+  if not model.latent_size and given:
+    return 'A GPT-2, trained as a language model of texts given a condition.'
   if not model.latent_size:
     return 'A GPT-2, trained as a plain language model.'
   if model.config.model.prior.kind == 'learned':
@@ -107,7 +123,8 @@ def _about(model) -> str:
   return (
     f'A GPT-2 that is told a latent z ~ {prior} of {model.latent_size} '
     f'dimensions at {" and ".join(model.task.points)}, with an encoder '
-    'q(z | text): a variational auto-encoder of texts.'
+    f'q(z | text{", condition" if given else ""}): a variational auto-encoder '
+    'of texts.'
   )
 
 

@@ -17,7 +17,7 @@ _VERDICTS = {
   'used': 'The decoder uses z.',
   'partly used': 'The decoder uses z a little.',
   'collapsed': 'The decoder does not use z: it has collapsed.',
-  'no latent': 'A plain language model: there is no z to use.',
+  'no latent': 'A language model without z: there is no z to use.',
 }
 
 
@@ -44,7 +44,7 @@ def head(run: exhibit.Run) -> Head:
   told = (
     f'z of {report.latent_size} dimensions enters at {" and ".join(injection)}'
     if report.latent_size
-    else 'a plain language model'
+    else 'a language model without z'
   )
   about = (
     f'{told}; step {run.step:,}; {report.texts:,} texts of the {run.split} '

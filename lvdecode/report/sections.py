@@ -83,13 +83,13 @@ _USE_NOTE = (
 _MAP_NOTE = 'Posterior means of texts of the split. Point at one to read it; a name in the legend shows its texts alone.'
 _COPIES_NOTE = (
   'Each text is encoded to the mean of its posterior and decoded greedily from '
-  'that z alone. Words that do not stand in the other text are marked.'
+  'that z, and what is given where something is. Words that do not stand in the other text are marked.'
 )
 _WAYS_NOTE = (
   'Greedy texts at equal steps between the posterior means of two texts, which '
   'stand at both ends as they were written.'
 )
-_SAMPLES_NOTE = 'Each from its own z, drawn from the prior.'
+_SAMPLES_NOTE = 'Where there is a z, each from its own, drawn from the prior.'
 _COMPLETIONS_NOTE = (
   'Written for what is given, the words drawn; where there is a z, it is drawn '
   'from the prior of what is given, or the one for all.'

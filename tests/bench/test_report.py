@@ -99,6 +99,13 @@ def test_the_chart_shows_ratios_and_growth():
   assert line.get_ydata().tolist() == [1, 2.2]
 
 
+def test_the_chart_drops_no_growth():
+  scalings = [SCALING | {'size': f'{number}, texts'} for number in range(12)]
+  _, growth = report.chart(REPORT | {'sections': [SECTION, *scalings]}).axes
+  looks = {(line.get_color(), line.get_linestyle()) for line in growth.lines}
+  assert len(looks) == 12
+
+
 def test_a_ratio_is_the_median_of_the_rounds_own():
   seconds = {'ours': [1.0, 2.0, 10.0], 'theirs': [2.0, 6.0, 10.0]}
   found = timing.ratio(seconds, 'ours', 'theirs')

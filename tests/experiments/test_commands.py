@@ -263,6 +263,7 @@ def test_texts_may_come_from_flags_and_files(call, workdir, tmp_path):
   [
     ('evaluate', ['--split=dev'], ["'dev'", 'validation']),
     ('evaluate', ['--samples=0'], ['samples = 0']),
+    ('evaluate', ['--out=page.html'], ['page.html', '--report']),
     ('evaluate', ['--workdir=two'], ['2 times', 'one run']),
     ('evaluate', ['--sections=use,info'], ["'info'", 'information']),
     ('evaluate', ['--step=3'], ['step 3', '2, 4']),

@@ -167,18 +167,18 @@ def report(**changes):
   return figures.Report(**values | changes)
 
 
-def evaluated(model, step, **changes):
+def evaluated(model, step, asked_texts=0, seed=0, **changes):
   """Stores figures of a step as experiments.evaluate does."""
   path = provenance.folder(model.workdir) / 'test.json'
   origin = provenance.make(
     model.workdir,
     split='test',
     texts=9,
-    asked_texts=0,
+    asked_texts=asked_texts,
     step=step,
     batch_size=4,
     samples=30,
-    seed=0,
+    seed=seed,
   )
   found = report(samples=30, **changes).to_dict()
   provenance.write(path, origin, {'figures': found}, {'likelihood': 1.0})
@@ -194,12 +194,18 @@ def test_the_card_has_the_figures_of_this_very_model(tmp_path):
   found = card.measured(model)
   assert found.split == 'test'
   assert ['KL(q || p)', '7.25', 'nats per sequence'] in found.rows
-  assert '--samples=30 --step=4' in found.command
+  assert found.command.endswith('--samples=30 --step=4')
   text = card.render('name', model, {'checkpoint': 'step 4'})
   assert '| KL(q \\|\\| p) | 7.25 | nats per sequence |' in text
   assert 'None were measured' not in text
   path.write_text(path.read_text().replace('"kl"', '"lk"'))
   assert card.measured(model) is None
+
+
+def test_the_card_names_the_command_that_measures_the_same(tmp_path):
+  model = make(tmp_path / 'run', **KINDS['all'])
+  evaluated(model, step=4, asked_texts=9, seed=3)
+  assert card.measured(model).command.endswith('--step=4 --texts=9 --seed=3')
 
 
 @pytest.mark.parametrize('kind', KINDS)
