@@ -1,7 +1,11 @@
 """The order of batches: a pure function of (seed, i), for training and figures."""
 
 from collections.abc import Iterator
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from typing import NamedTuple
 
 import grain
@@ -138,9 +142,29 @@ def train_batches(
   )
   if settings.workers:
     dataset = dataset.mp_prefetch(
-      grain.MultiprocessingOptions(num_workers=settings.workers)
+      grain.MultiprocessingOptions(num_workers=settings.workers),
+      worker_init_fn=_follow,
     )
   return iter(dataset)
+
+
+def _follow(index: int, count: int) -> None:
+  """A worker ends with its run, and not by a signal before it.
+
+  Ctrl-C and Slurm signal all processes of a run, which takes some more batches
+  until its last checkpoint; a run that is killed tells its workers nothing.
+  """
+  del index, count
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+  run = multiprocessing.parent_process()
+  assert run is not None
+
+  def outlived():
+    run.join()
+    os._exit(1)
+
+  threading.Thread(target=outlived, daemon=True).start()
 
 
 def eval_batches(

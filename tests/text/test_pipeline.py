@@ -2,8 +2,13 @@
 
 import itertools
 import logging
+import pathlib
+import subprocess
+import sys
+import time
 
 from absl import flags
+import house
 import jax
 import numpy as np
 import pytest
@@ -376,3 +381,49 @@ def test_worker_processes_give_the_same_batches(corpus):
   second = batching.train_batches(corpus, _settings(workers=2), seed=0)
   second.set_state(state)
   assert _equal(head + _take(second, 29), threads)
+
+
+_WITH_WORKERS = """
+import itertools, multiprocessing, os, signal
+from absl import flags
+from lvdecode.text import batching, corpora, pipeline, tokenizers
+
+if __name__ == '__main__':
+  flags.FLAGS.mark_as_parsed()
+  kind = dict(kind='word', vocab_size=9, path='', added=())
+  texts = [f'w{n % 4}' for n in range(64)]
+  tokenizer = tokenizers.train(tokenizers.TokenizerSettings(**kind), texts)
+  settings = pipeline.PipelineSettings(
+    batch_size=8,
+    lengths=(4,),
+    overlong='refuse',
+    encoder_length=8,
+    condition_length=8,
+    workers=2,
+  )
+  corpus = corpora.tokenize(texts, tokenizer, settings)
+  batches = batching.train_batches(corpus, settings, seed=0)
+  next(batches)
+  workers = [process.pid for process in multiprocessing.active_children()]
+  for number in (signal.SIGINT, signal.SIGTERM):
+    for worker in workers:
+      os.kill(worker, number)
+  # More than lie ready.
+  print(sum(1 for _ in itertools.islice(batches, 200)), *workers, flush=True)
+  os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_workers_outlive_a_signal_and_not_their_run(tmp_path):
+  path = tmp_path / 'train.py'
+  path.write_text(_WITH_WORKERS)
+  done = subprocess.run(
+    [sys.executable, path], cwd=house.ROOT, stdout=subprocess.PIPE, check=False
+  )
+  count, *workers = map(int, done.stdout.split())
+  assert (count, len(workers)) == (200, 2)
+  until = time.monotonic() + 20
+  while any(pathlib.Path(f'/proc/{worker}').exists() for worker in workers):
+    assert time.monotonic() < until, 'a worker is left'
+    time.sleep(0.1)
