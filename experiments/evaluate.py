@@ -126,6 +126,8 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
     written = {'figures': report.to_dict()} | written
     found['figures'] = report
   samples = found['likelihood'].samples if 'likelihood' in found else None
+  if mistake is not None and not new:
+    raise mistake  # and what the file holds stays
   # Before anything is shown: what took hours is not lost to a mishap.
   provenance.write(
     path, _origin(model, split, samples), written, seconds, opened.STEP.value

@@ -138,14 +138,15 @@ def _classification(asked: Asked) -> classification.Classification:
   if _judges(model):
     shares = counts / counts.sum()
     return labelling.measure(asked.split, shares, asked.advance)
+  samples = _SAMPLES if model.latent_size else 1  # it is exact without z
   return classification.measure(
     sources.spread(asked.data, _DECODED),
     model.labels,
     nll=lambda texts, label: model.nll(
-      texts, _SAMPLES, seed, [label] * len(texts)
+      texts, samples, seed, [label] * len(texts)
     ),
     shares=counts / counts.sum(),
-    samples=_SAMPLES,
+    samples=samples,
   )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from lvdecode import errors
 from lvdecode.latent import bounds
 from lvdecode.latent import labelled
+from lvdecode.latent import rate
 from lvdecode.latent import sizes
 from lvdecode.latent import vae
 from lvdecode.tasks import latent
@@ -210,7 +211,10 @@ class Settings:
   @property
   def coupled(self) -> bool:
     """Whether a text's loss depends on the others of its (micro-)batch."""
-    of_the_batch = self.objective.free_bits.kind in bounds.OF_A_BATCH
+    of_the_batch = (
+      self.objective.free_bits.kind in bounds.OF_A_BATCH
+      or self.objective.rate.kind in rate.OF_A_BATCH
+    )
     return of_the_batch or bool(self.compares)
 
   def _check_remedies(self):

@@ -229,14 +229,18 @@ def to_table(codes: Codes, title: str) -> rich_table.Table:
 
 
 def _triple(labels, count, rng) -> tuple[int, int, int]:
-  """Rows of a, b and c; by their labels where there are two of them."""
-  b = int(rng.integers(count))
-  others = np.flatnonzero(np.arange(count) != b)
-  if labels is None:
+  """Rows of a, b and c; by their labels where two of them are known."""
+  rows = np.arange(count)
+  known = rows if labels is None else np.flatnonzero(np.asarray(labels) != '')
+  if len(known) >= 3:
+    rows = known
+  b = int(rng.choice(rows))
+  others = rows[rows != b]
+  if labels is None or len(known) < 3:
     a, c = rng.choice(others, 2, replace=False)
     return int(a), b, int(c)
   label = np.asarray(labels)
-  different = np.flatnonzero(label != label[b])
+  different = others[label[others] != label[b]]
   a = rng.choice(different if len(different) else others)
   others = others[others != a]
   alike = others[label[others] == label[b]]

@@ -11,6 +11,7 @@ from lvdecode import errors
 from lvdecode.latent import bounds
 
 KINDS = ('none', 'distance', 'dual', 'pi')
+OF_A_BATCH = ('distance',)  # couple its texts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,14 @@ def test_sums_change_a_label():
     assert each.b != each.c
 
 
+def test_sums_leave_out_texts_without_a_label():
+  labels = ['a', '', 'b', 'a', ''] + [''] * (len(TEXTS) - 5)
+  known = {TEXTS[row] for row in (0, 2, 3)}
+  for seed in range(9):
+    for each in measured(labels, shown=5, seed=seed).sums:
+      assert {each.a, each.b, each.c} == known
+
+
 @pytest.mark.parametrize('labels', [None, ['same'] * len(TEXTS)])
 def test_sums_are_of_three_texts_whatever_the_labels(labels):
   for seed in range(5):

@@ -316,6 +316,19 @@ def test_figures_that_could_not_be_written_are_not_measured(
 
 
 @pytest.mark.slow
+def test_a_mistake_leaves_the_figures_that_are_stored(call, workdir, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(workdir, copy)
+  flags = (f'--workdir={copy}', '--samples=2')
+  code, _, err = call('evaluate', *flags, '--texts=9', '--sections=likelihood')
+  assert code == 0, err
+  before = (copy / 'evaluation' / 'test.json').read_text()
+  code, _, err = call('evaluate', *flags, '--texts=2', '--sections=codes')
+  assert code == 2 and 'error: the split has 2 texts' in err, err
+  assert (copy / 'evaluation' / 'test.json').read_text() == before
+
+
+@pytest.mark.slow
 def test_an_exported_folder_serves_as_the_run_did(call, workdir, tmp_path):
   folder = tmp_path / 'deep' / 'exported'
   one_line(call('export', f'--workdir={workdir}'), '--to is missing')

@@ -229,6 +229,9 @@ def test_micro_batches_are_part_of_a_run_whose_texts_are_coupled():
   assert micro not in changeable(coupled)
   assert parallel in changeable(coupled)
   assert parallel not in changeable(coupled, (micro, 4))
+  free = ('objective.free_bits.kind', 'none')
+  assert micro not in changeable(free, ('objective.rate.kind', 'distance'))
+  assert micro in changeable(free, ('objective.rate.kind', 'dual'))
   assert micro not in changeable(('objective.mmd.weight', 1.0))
   assert micro not in changeable(('model.posterior.batch_norm', 0.5))
 
