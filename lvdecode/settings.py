@@ -110,8 +110,9 @@ class Settings:
 
   def _check_model_axis(self):
     """Attention heads are shared out evenly."""
-    shares = self.training.model_axis
-    for part in ('decoder', 'encoder'):
+    shares, read = self.training.model_axis, self.model.injection.points
+    apart = read and self.model.encoder.kind != 'decoder'
+    for part in ('decoder', 'encoder') if apart else ('decoder',):
       heads = getattr(self.model, part).heads
       if heads % shares:
         raise errors.UserError(

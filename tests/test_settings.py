@@ -33,6 +33,14 @@ def test_without_a_latent_there_is_no_rate_to_control():
     settings.from_dict(given)
 
 
+def test_heads_of_an_encoder_that_nothing_reads_by_divide_nothing():
+  given = tree()
+  given['training'] |= {'parallel': 'fsdp', 'model_axis': 2}
+  given['model']['encoder']['heads'] = 1
+  given['model']['encoder']['kind'] = 'decoder'
+  settings.from_dict(given)
+
+
 def test_durations_become_steps_for_training_alone():
   given = tree()
   given['objective']['beta']['duration'] = '1.5 epochs'
@@ -246,6 +254,14 @@ JUDGE = (
     (
       changes(('training.parallel', 'fsdp'), ('training.model_axis', 4)),
       ['training.model_axis = 4', 'model.decoder.heads = 2'],
+    ),
+    (
+      changes(
+        ('training.parallel', 'fsdp'),
+        ('training.model_axis', 2),
+        ('model.encoder.heads', 1),
+      ),
+      ['training.model_axis = 2', 'model.encoder.heads = 1'],
     ),
     (change('data.label_share', 0.5), ['label_share = 0.5', 'make it 1']),
     (change('data.label_share', 0.0), ['label_share is 0.0', 'at most 1']),

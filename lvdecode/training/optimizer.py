@@ -19,6 +19,7 @@ from lvdecode.training import trees
 
 Rules = tuple[tuple[str, float], ...]
 Stages = tuple[tuple[int, Rules], ...]
+_ALL = '.*'  # may close a list for what is not there yet
 Schedule = Callable[[Int[Array, ''] | int], Float[Array, '']]
 
 
@@ -212,14 +213,21 @@ def assign(key: str, rules: Rules, params: Any) -> Any:
         f'optimizer.{key} has no pattern for parameter {name!r}: '
         "add ('.*', value) at the end"
       )
-    used.update(matches)
+    used.add(matches[0])
     values.append(compiled[matches[0]][1])
   for i, (pattern, _) in enumerate(rules):
-    if i not in used:
+    if i in used or (names and pattern == _ALL):
+      continue
+    found = [name for name in names if compiled[i][0].fullmatch(name)]
+    if found:
       raise errors.UserError(
-        f'optimizer.{key}: pattern {pattern!r} matches no parameter; '
-        f'it must match a whole path such as {names[0]!r}'
+        f'optimizer.{key}: pattern {pattern!r} decides nothing, an earlier one '
+        f'matches {found[0]!r}: move it up'
       )
+    raise errors.UserError(
+      f'optimizer.{key}: pattern {pattern!r} matches no parameter; '
+      f'it must match a whole path such as {names[0]!r}'
+    )
   return jax.tree.unflatten(jax.tree.structure(params), values)
 
 
