@@ -83,8 +83,7 @@ class Writer:
 
   def __init__(self, workdir: pathlib.Path, step: int):
     self._path = workdir / workdir_lib.METRICS
-    resumed = self._path.exists()
-    if resumed:
+    if self._path.exists():
       # At step 0 nothing was kept, and all is written again.
       kept = _lines_until(self._path, step) if step else ''
       workdir_lib.write_text(self._path, kept)
@@ -96,11 +95,13 @@ class Writer:
     self._board = event_file_writer.EventsWriter(
       str(workdir / 'tensorboard' / 'events'), f'.{step}.{os.getpid()}'
     )
-    if resumed:
-      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-      self._board.write_event(
-        event_pb2.Event(step=step + 1, wall_time=time.time(), session_log=start)
-      )
+    # The first of a folder begins the run; each later one takes back what is
+    # there from its step on, by which all is written again.
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    again = step + 1 if step else 0
+    self._board.write_event(
+      event_pb2.Event(step=again, wall_time=time.time(), session_log=start)
+    )
 
   def __enter__(self):
     return self

@@ -100,13 +100,25 @@ def test_tensorboard_is_told_to_forget_what_is_taken_again(tmp_path):
     writer.flush()
     first = board_events(tmp_path / 'tensorboard')
   assert [v.tag for e in first for v in e.summary.value] == ['a']
-  assert not any(e.HasField('session_log') for e in first)
+  # The first is no restart: without it, the second would be taken for that.
+  assert [e.step for e in first if e.HasField('session_log')] == [0]
   with progress.Writer(tmp_path, 3):
     pass
   both = board_events(tmp_path / 'tensorboard')
-  assert [e.step for e in both if e.HasField('session_log')] == [4]
+  assert [e.step for e in both if e.HasField('session_log')] == [0, 4]
   # Within the same second, and the older file is still there.
   assert [v.tag for e in both for v in e.summary.value] == ['a']
+
+
+def test_a_run_that_begins_anew_takes_back_its_first_evaluation(
+  tmp_path, monkeypatch
+):
+  for process in (1, 2):
+    monkeypatch.setattr('os.getpid', lambda process=process: process)
+    with progress.Writer(tmp_path, 0):
+      pass
+  both = board_events(tmp_path / 'tensorboard')
+  assert [e.step for e in both if e.HasField('session_log')] == [0, 0]
 
 
 def test_a_full_disk_is_one_line(tmp_path):
