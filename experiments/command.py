@@ -150,7 +150,10 @@ def run_with_word(main: Callable[[str], None], default: str) -> None:
 def _parse(argv, words=0):
   try:
     rest = flags.FLAGS(argv)
-  except (AttributeError, KeyError) as error:  # config_flags, of --config.a.b
+  except (
+    AttributeError,
+    LookupError,
+  ) as error:  # config_flags, of --config.a.b
     # The message arrives as the representation of a string.
     reason = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')
     fail(f'--config has no such key or argument: {reason}')

@@ -109,15 +109,17 @@ def _check_alike(
   hosts.compare(what | hosts.code() | {'--workdir': str(workdir.absolute())})
 
 
-def _devices(settings: settings_lib.Settings) -> parallel.Devices:
-  """The devices of a run, over which its batches divide."""
+def _devices(
+  settings: settings_lib.Settings, count: int | None = None
+) -> parallel.Devices:
+  """The devices of a run; its batches divide over them, or `count`."""
   training = settings.training
   devices = parallel.make(
     training.parallel, training.model_axis, training.sharding
   )
   size = settings.pipeline.batch_size
   number = parallel.micro_batches(
-    size, devices.count, training.accumulate, training.micro_batch
+    size, count or devices.count, training.accumulate, training.micro_batch
   )
   if settings.compares and size // number < 2:
     raise errors.UserError(
@@ -142,7 +144,8 @@ def train_together(
     runs = []
     for name, settings in members.items():
       try:
-        runs.append(stack.enter_context(_opened(settings, folder / name, name)))
+        opened = _opened(settings, folder / name, name, together=True)
+        runs.append(stack.enter_context(opened))
       except errors.UserError as error:
         failed[name] = error
     numbers = [vectorize.numbers(members[spec.name]) for spec in runs]
@@ -181,9 +184,21 @@ def _members(config, text) -> dict[str, settings_lib.Settings]:
 
 @contextlib.contextmanager
 def _opened(
-  settings: settings_lib.Settings, workdir: pathlib.Path, name: str
+  settings: settings_lib.Settings,
+  workdir: pathlib.Path,
+  name: str,
+  *,
+  together: bool = False,
 ) -> Iterator[spec_lib.Run]:
-  """A run whose folder is held, with its data and its task."""
+  """A run whose folder is held, with its data and its task.
+
+  One of several that are trained together has a device to itself.
+  """
+  if (workdir / restore.EXPORTED).is_file():
+    raise errors.UserError(
+      f'{workdir} is an exported model, which is not trained on: choose another '
+      'workdir'
+    )
   cache = workdir / 'data'
   fingerprint = hosts.in_turn(lambda: sources.fingerprint(settings.data, cache))
   hosts.compare({'data fingerprint': fingerprint})
@@ -198,9 +213,9 @@ def _opened(
       _describe(corpus, settings, learned)
     settings = _in_steps(settings, corpus)
     task = settings_lib.build_task(settings, *both)
-    devices = _devices(settings)
     shared = settings
-    if devices.axis_name is None:
+    devices = _devices(settings, 1 if together else None)
+    if devices.axis_name is None and not together:
       shared = settings_lib.shared_out(settings, devices.count)
     data = batching.train_batches(
       corpus,
@@ -322,10 +337,16 @@ def _corpus(settings, texts, both, known) -> corpora.Corpus:
 
 
 def _keep(tokenizer, folder) -> None:
-  with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-    whole = pathlib.Path(temporary) / folder.name
-    tokenizer.save(whole)
-    whole.rename(folder)  # all of it or nothing
+  try:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+      whole = pathlib.Path(temporary) / folder.name
+      tokenizer.save(whole)
+      whole.rename(folder)  # all of it or nothing
+  except OSError as error:
+    raise errors.UserError(
+      f'{folder} cannot be written ({error.strerror}): make room there, or give '
+      'another workdir'
+    ) from error
 
 
 def _describe(corpus, settings, texts) -> None:

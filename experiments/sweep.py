@@ -113,13 +113,12 @@ def main() -> None:
   rich_console.Console(width=width).print(rich_markdown.Markdown(text))
   print(f'table     {folder}/table.md, {folder}/table.csv')
   print('pictures  ' + ' '.join(str(p) for p in sorted(folder.glob('*.png'))))
-  failed = [row for row in rows if row.status == 'failed']
+  names = {point.name for point in points}
+  chosen = [row for row in rows if row.point.name in names]
+  failed = [row for row in chosen if row.status == 'failed']
   for row in failed:
     print(f'failed: {row.point.name}: {row.error}', file=sys.stderr)
-  chosen = {point.name for point in points}
-  left = [
-    row for row in rows if row.status == 'open' and row.point.name in chosen
-  ]
+  left = [row for row in chosen if row.status == 'open']
   if left and not code:
     print(f'open: {len(left)}, such as {left[0].point.name}', file=sys.stderr)
   if code or failed or (left and not _COLLECT.value):

@@ -182,7 +182,7 @@ class Tokenizer:
     """Writes tokenizer.json and the names of the special tokens."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    self._inner.save(os.fspath(folder / _FILE))
+    (folder / _FILE).write_text(self._inner.to_str(pretty=True), 'utf-8')
     names: dict[str, Any] = dict(self._names)
     if self.markers:
       names[_MARKERS] = list(self.markers)

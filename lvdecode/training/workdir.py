@@ -106,13 +106,25 @@ def read_settings(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Replaces a file as a whole: a kill leaves the old one or the new."""
+  """Replaces a file as a whole: a kill leaves the old one or the new.
+
+  Raises:
+    UserError: it cannot be written; the old one is there.
+  """
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  with temporary.open('w', encoding='utf-8') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
+  try:
+    with temporary.open('w', encoding='utf-8') as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      temporary.unlink()
+    raise errors.UserError(
+      f'{path} cannot be written ({error.strerror}): make room there, or give '
+      'another folder'
+    ) from error
 
 
 def make(workdir: pathlib.Path) -> None:

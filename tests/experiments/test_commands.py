@@ -98,6 +98,7 @@ def test_a_mistake_in_a_flag_is_one_line(call, flags, words):
   ('flags', 'words'),
   [
     ((QUICK, '--config.modle.x=3'), ['modle', '"model"']),
+    ((QUICK, '--config.pipeline.lengths[0]=5'), ['not a valid index']),
     ((QUICK, '--config.model.decoder.heads=a'), ['heads', "'a'"]),
     ((QUICK, "--config.model.injection.points=('inptu',)"), ["'input'"]),
     (('--config=configs/quickstart.py:fast',), ['fast', 'quick']),
@@ -336,6 +337,7 @@ def test_an_exported_folder_serves_as_the_run_did(call, workdir, tmp_path):
   code, out, err = call('export', *flags)
   assert code == 0, err
   assert str(folder / 'decoder') in out
+  one_line(call('run', *SHORT, f'--workdir={folder}'), 'exported model')
   assert [path.name for path in folder.parent.iterdir()] == ['exported']
   measuring = ('--samples=2', '--texts=20', '--sections=likelihood')
   for command, given, result in (

@@ -70,6 +70,19 @@ def test_the_room_for_logits_is_that_of_a_device(tmp_path, kind, devices):
   assert written['objective']['logits_mib'] == 3
 
 
+def test_a_run_trained_with_others_has_a_device_to_itself(tmp_path):
+  config = base.get_config('quick')
+  config.training.parallel = 'mesh'
+  config.objective.logits_mib = 3
+  config.pipeline.batch_size = 12  # of which 8 devices could take no part
+  built = settings.from_dict(config.to_dict())
+  with pytest.raises(errors.UserError, match='12'):
+    with run._opened(built, tmp_path / 'alone', ''):
+      pass
+  with run._opened(built, tmp_path, '', together=True) as spec:
+    assert spec.task.objective.logits_bytes == 3 * 2**20
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_one_device_and_eight_end_in_the_same_parameters(tmp_path):

@@ -1,6 +1,7 @@
 """Who may use a folder."""
 
 import json
+import resource
 
 import pytest
 
@@ -98,6 +99,20 @@ def test_unreadable_settings_are_one_line(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(errors.UserError, match='cannot be made'):
     claim(tmp_path / 'file' / 'run', SETTINGS)
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
+  path = tmp_path / 'x.json'
+  path.write_text('old')
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    with pytest.raises(errors.UserError, match='x.json cannot be written'):
+      workdir.write_text(path, 'a' * 5000)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert path.read_text() == 'old'
+  assert [p.name for p in tmp_path.iterdir()] == ['x.json']
 
 
 def test_writing_replaces_the_file_as_a_whole(tmp_path):
