@@ -365,6 +365,12 @@ def _describe(corpus, settings, texts) -> None:
       f'{100 * corpus.conditions_unknown / given:.2f} % unknown, '
       f'{corpus.conditions_truncated:,} truncated'
     )
+  warmup, steps = settings.optimizer.warmup_steps, settings.training.steps
+  if warmup >= steps:
+    print(
+      f'optimizer.warmup_steps = {warmup}: in {steps} steps the learning rate '
+      'only rises'
+    )
   if corpus.first_overlong is not None:
     place = sources.place(settings.data, texts, corpus.first_overlong)
     print(f'the first that is too long: {place}')

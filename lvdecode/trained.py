@@ -144,7 +144,7 @@ class Model:
       padded[: len(part)] = part
       told = None
       if parts is not None:
-        told = self._given(_filled(parts[first : first + _ROWS]))
+        told = self._given(parts[first : first + _ROWS])
       tokens = sampling.generate(
         self.task.model,
         self.params,
@@ -209,7 +209,7 @@ class Model:
     z = []
     for first in range(0, len(parts), _ROWS):
       some = parts[first : first + _ROWS]
-      prior = self._given(_filled(some)).prior
+      prior = self._given(some).prior
       keys = _keys(seed, first, len(prior.mean), _PRIOR)
       drawn = _draw(prior, keys, n)
       z.append(np.asarray(drawn)[: len(some)])
@@ -415,12 +415,14 @@ class Model:
       )
     for first in range(0, max(1, len(texts)), _ROWS):
       rows = slice(first, first + _ROWS)
+      some = list(texts[rows])
       batch = corpora.batch_of(
-        _filled(list(texts[rows])),
+        some,
         self.tokenizer,
         self.config.pipeline,
         self.encoder_tokenizer,
-        None if parts is None else _filled(parts[rows]),
+        None if parts is None else parts[rows],
+        _round_up(len(some)),
       )
       yield batch, first
 
@@ -454,8 +456,9 @@ class Model:
     return [self.config.data.given(each) for each in given]
 
   def _given(self, parts) -> conditions_lib.Given:
+    """Filled up likewise."""
     condition = corpora.condition_of(
-      parts, self.tokenizer, self.config.pipeline
+      parts, self.tokenizer, self.config.pipeline, _round_up(len(parts))
     )
     return _read_condition(self.task, self.params, condition)
 
@@ -463,11 +466,6 @@ class Model:
 def _round_up(count: int) -> int:
   """The next power of two, so that few sizes are compiled."""
   return 1 << max(0, count - 1).bit_length()
-
-
-def _filled(rows: list) -> list:
-  """With copies of the first, up to a power of two."""
-  return rows + rows[:1] * (_round_up(len(rows)) - len(rows))
 
 
 def _keys(seed: int, first: int, count: int, stream: int) -> jax.Array:

@@ -219,10 +219,11 @@ def batch_of(
   settings: pipeline.PipelineSettings,
   encoder_tokenizer: tokenizers.Tokenizer | None = None,
   given: Sequence[conditions.Parts] | None = None,
+  rows: int = 0,
 ) -> pipeline.Batch:
   """One batch of a few texts, at the smallest length for all.
 
-  A text, or what is given with it, that is too long is truncated, with a
+  It has at least so many rows, the last ones copies of the first. A text, or what is given with it, that is too long is truncated, with a
   warning; there is one for a text of unknown tokens only, too.
   """
   if not texts:
@@ -245,20 +246,25 @@ def batch_of(
     )
   _warn_of_conditions(corpus.conditions_truncated, len(texts), settings)
   length = lengths[int(buckets(corpus.lengths, lengths).max())]
-  return batch(corpus, np.arange(len(texts)), length)
+  return batch(corpus, _filled(len(texts), rows), length)
 
 
 def condition_of(
   given: Sequence[conditions.Parts],
   tokenizer: tokenizers.Tokenizer,
   settings: pipeline.PipelineSettings,
+  rows: int = 0,
 ) -> pipeline.Condition:
   """The same for conditions without a text, which is to be written."""
   if not given:
     raise errors.UserError('no condition was given: type at least one')
   told = conditions.encode(given, tokenizer, settings.condition_length)
   _warn_of_conditions(int(told.truncated.sum()), len(given), settings)
-  return _int32(told.condition)
+  return _int32(_rows_of(told.condition, _filled(len(given), rows)))
+
+
+def _filled(count: int, rows: int) -> Int[np.ndarray, ' rows']:
+  return np.pad(np.arange(count), (0, max(0, rows - count)))
 
 
 def _warn_of_conditions(

@@ -124,7 +124,9 @@ class Tokenizer:
     """How `pad`, `bos`, `eos` and, where there is one, `unk` are spelled."""
     if self.unk is None:
       return dict(self._names)
-    return self._names | {'unk': self._inner.id_to_token(self.unk)}
+    spelled = self._inner.id_to_token(self.unk)
+    assert spelled is not None
+    return self._names | {'unk': spelled}
 
   def encode(self, texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text, without specials."""

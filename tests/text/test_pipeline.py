@@ -303,6 +303,16 @@ def test_a_typed_text_that_is_too_long_is_cut_with_a_warning(tokenizer, caplog):
   assert '1 of 1 texts truncated to 14 tokens' in caplog.text
 
 
+def test_rows_that_fill_a_batch_are_copies_and_not_counted(tokenizer, caplog):
+  texts = [' '.join(_WORDS), 'w1', 'w2']
+  with caplog.at_level(logging.WARNING):
+    batch = corpora.batch_of(texts, tokenizer, _settings(), rows=4)
+  assert '1 of 3 texts truncated' in caplog.text
+  assert len(batch.tokens) == 4
+  np.testing.assert_array_equal(batch.tokens[3], batch.tokens[0])
+  np.testing.assert_array_equal(batch.weights[3], batch.weights[0])
+
+
 @pytest.fixture(name='apart', scope='module')
 def _apart(texts, tokenizer):
   """Read by characters, written by words."""
