@@ -13,7 +13,14 @@ from lvdecode.nn import attention
 from lvdecode.nn import gpt
 from lvdecode.nn import vocabulary
 
-POINTS = ('input', 'memory', 'softmax', 'fuse')
+# Where z enters, and the field of `gpt.Injected` by which it does.
+FIELDS = {
+  'input': 'embedding',
+  'memory': 'memory',
+  'softmax': 'logits',
+  'fuse': 'fusion',
+}
+POINTS = tuple(FIELDS)
 INITS = ('normal', 'zero')
 
 
@@ -180,15 +187,13 @@ def only(injected: gpt.Injected, points: tuple[str, ...]) -> gpt.Injected:
   becomes None. Of `fuse` only z's part goes; what it does to the hidden states
   belongs to the decoder that was trained with it.
   """
+  silent: dict[str, vocabulary.Fusion | None] = {
+    field: None for point, field in FIELDS.items() if point not in points
+  }
   fusion = injected.fusion
   if fusion is not None and 'fuse' not in points:
-    fusion = fusion._replace(shift=jnp.zeros_like(fusion.shift))
-  return gpt.Injected(
-    embedding=injected.embedding if 'input' in points else None,
-    memory=injected.memory if 'memory' in points else None,
-    fusion=fusion,
-    logits=injected.logits if 'softmax' in points else None,
-  )
+    silent['fusion'] = fusion._replace(shift=jnp.zeros_like(fusion.shift))
+  return injected._replace(**silent)
 
 
 class Past(NamedTuple):

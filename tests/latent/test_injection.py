@@ -212,7 +212,7 @@ def test_points_fill_their_own_fields_only():
     'softmax': {'logits'},
     'fuse': {'fusion'},
   }
-  for size in range(5):
+  for size in range(len(names) + 1):
     for points in itertools.combinations(injection.POINTS, size):
       shapes = jax.eval_shape(
         module(points=points).init_with_output, jax.random.key(0), Z0

@@ -74,7 +74,7 @@ MEMORIES = {
 # Every subset of the fields, and every sort of memory next to the rest.
 INJECTED = {
   '+'.join(names) or 'nothing': gpt.Injected(**{n: FIELDS[n] for n in names})
-  for size in range(5)
+  for size in range(len(FIELDS) + 1)
   for names in itertools.combinations(FIELDS, size)
 } | {
   name: gpt.Injected(**{**FIELDS, 'memory': kind})
