@@ -33,7 +33,7 @@ quickstart: install
 	@$(SAMPLE) --mode=interpolate --num=6
 	@echo; echo 'workdir   $(WORKDIR)'
 	@echo 'curves    $(WORKDIR)/curves.png'
-	@echo 'notebook  experiments/inspect.ipynb (opens the workdir)'
+	@echo 'notebook  experiments/inspect.ipynb (WORKDIR names the workdir it opens)'
 
 test: install
 	$(BIN)/python -m pytest -n 2

@@ -20,7 +20,6 @@ from experiments import command
 from experiments import measures
 from experiments import opened
 from lvdecode import errors
-from lvdecode import restore
 from lvdecode import trained
 from lvdecode.evaluation import figures
 from lvdecode.evaluation import provenance
@@ -97,7 +96,7 @@ class Evaluated(NamedTuple):
 
 
 def _evaluate(workdir: pathlib.Path) -> Evaluated:
-  model = restore.load(workdir, opened.STEP.value)
+  model = opened.load(workdir)
   if _REPORT.value:  # before hours of work: an exported model has no curves
     curves.read_metrics(workdir)
     if model.config.semi_supervised.labels:

@@ -130,6 +130,11 @@ def _devices(
   return devices
 
 
+def _on(devices: parallel.Devices) -> str:
+  kind = jax.devices()[0].device_kind
+  return f'on {devices.mesh.size} device(s) of kind {kind}'
+
+
 def train_together(
   members: Mapping[str, settings_lib.Settings], folder: pathlib.Path
 ) -> None:
@@ -215,6 +220,8 @@ def _opened(
     task = settings_lib.build_task(settings, *both)
     shared = settings
     devices = _devices(settings, 1 if together else None)
+    if hosts.first() and not together:
+      print(_on(devices))
     if devices.axis_name is None and not together:
       shared = settings_lib.shared_out(settings, devices.count)
     data = batching.train_batches(
@@ -280,9 +287,7 @@ def dry_run(settings: settings_lib.Settings, folder: str) -> None:
   if corpus.condition is not None:
     length = settings.pipeline.condition_length
     print(f'given with each: tokens, segments int32[{size}, {length}]')
-  print(
-    f'on {devices.mesh.size} device(s) of kind {jax.devices()[0].device_kind}'
-  )
+  print(_on(devices))
 
 
 def _tokenizers(settings, texts, workdir) -> restore.Tokenizers:
@@ -365,6 +370,11 @@ def _describe(corpus, settings, texts) -> None:
       f'{100 * corpus.conditions_unknown / given:.2f} % unknown, '
       f'{corpus.conditions_truncated:,} truncated'
     )
+    if not settings.model.conditional and not settings.semi_supervised.labels:
+      print(
+        'nothing reads it: model.condition.routes is empty, and model.prior.kind '
+        'not learned'
+      )
   warmup, steps = settings.optimizer.warmup_steps, settings.training.steps
   if warmup >= steps:
     print(

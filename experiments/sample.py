@@ -19,7 +19,6 @@ import numpy as np
 from experiments import command
 from experiments import opened
 from lvdecode import errors
-from lvdecode import restore
 from lvdecode import sampling
 from lvdecode import trained
 from lvdecode.text import conditions
@@ -77,7 +76,7 @@ def main() -> None:
       f'--ranked={_RANKED.value} sorts completions: --mode={_MODE.value} '
       'makes none, leave it out'
     )
-  model = restore.load(workdir, opened.STEP.value)
+  model = opened.load(workdir)
   if _MODE.value in ('complete', 'fill'):
     _complete(model, rules)
   elif model.task.model.settings.conditional:

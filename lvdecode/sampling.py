@@ -25,7 +25,7 @@ class Rules:
   """How the next token is chosen.
 
   Attributes:
-    method: 'greedy' (the rest is unused), or 'sample'.
+    method: 'greedy' (the rest must be as it is by default), or 'sample'.
     temperature: divides the logits before the cuts.
     top_k: keep the k best tokens; 0 for all.
     top_p: keep the best tokens up to and including the one with which their
@@ -47,6 +47,12 @@ class Rules:
     errors.at_least('top_k', self.top_k, 0)
     if not 0 < self.top_p <= 1:
       raise errors.UserError(f'top_p = {self.top_p}: it must be in (0, 1]')
+    for key, off in (('temperature', 1.0), ('top_k', 0), ('top_p', 1.0)):
+      if self.method == 'greedy' and getattr(self, key) != off:
+        raise errors.UserError(
+          f'{key} = {getattr(self, key)}: greedy takes the best token always, '
+          "make the method 'sample'"
+        )
 
 
 class _Loop(NamedTuple):

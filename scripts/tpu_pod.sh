@@ -66,7 +66,7 @@ install() {
 # After a reboot the bucket is gone, and a run would be written beside it.
 mounted() {
   echo "mountpoint -q \$HOME/bucket ||
-    gcsfuse --implicit-dirs $BUCKET \$HOME/bucket"
+    gcsfuse --implicit-dirs --rename-dir-limit=100000 $BUCKET \$HOME/bucket"
 }
 
 # A run holds a lock on its worker, so that no second one is started beside it and

@@ -278,6 +278,9 @@ def test_temperature_comes_before_the_cuts():
     ({'top_k': -1}, 'top_k = -1: it must be at least 0'),
     ({'top_p': 0.0}, r'top_p = 0.0: it must be in \(0, 1\]'),
     ({'top_p': 1.1}, 'top_p = 1.1'),
+    ({'temperature': 0.7}, "temperature = 0.7: greedy .* 'sample'"),
+    ({'top_k': 3}, "top_k = 3: greedy .* 'sample'"),
+    ({'top_p': 0.9}, "top_p = 0.9: greedy .* 'sample'"),
   ],
 )
 def test_rules_that_cannot_be_are_refused(rules, message):

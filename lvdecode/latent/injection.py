@@ -1,7 +1,7 @@
 """Where z enters the decoder: one branch a point, each owning its weights."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax.numpy as jnp
@@ -187,7 +187,7 @@ def only(injected: gpt.Injected, points: tuple[str, ...]) -> gpt.Injected:
   becomes None. Of `fuse` only z's part goes; what it does to the hidden states
   belongs to the decoder that was trained with it.
   """
-  silent: dict[str, vocabulary.Fusion | None] = {
+  silent: dict[str, Any] = {
     field: None for point, field in FIELDS.items() if point not in points
   }
   fusion = injected.fusion

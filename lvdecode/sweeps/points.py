@@ -29,6 +29,8 @@ NO_PART_OF_A_RUN = (
   'training.parallel',
   'training.sharding',
 )
+# May change as well, and yet names a point of a sweep.
+_NO_PART_OF_A_FIGURE = ('evaluation.batch_size',)
 _LONGEST_SLUG = 120  # a file name has at most 255 bytes
 # Keys that say nothing without their section.
 _VAGUE = ('kind', 'start', 'end', 'nats', 'target', 'duration', 'weight')
@@ -251,7 +253,8 @@ def may_change(settings: settings_lib.Settings) -> tuple[str, ...]:
     kept.add('training.micro_batch')
     if training.micro_batch or training.accumulate > 1:
       kept.add('training.parallel')
-  return tuple(key for key in NO_PART_OF_A_RUN if key not in kept)
+  found = (*NO_PART_OF_A_RUN, *_NO_PART_OF_A_FIGURE)
+  return tuple(key for key in found if key not in kept)
 
 
 def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:

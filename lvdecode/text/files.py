@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import hashlib
+import itertools
 import json
 import pathlib
 from typing import NamedTuple
@@ -14,6 +15,7 @@ Row = rows_lib.Row
 SPLITS = ('train', 'validation', 'test')
 _FORMATS = ('.txt', '.tsv', '.jsonl')
 _HELD_OUT = 0.05
+_OTHER_NAMES = ('dev', 'eval', 'val', 'valid')  # of a validation split
 
 
 class Files(NamedTuple):
@@ -69,6 +71,12 @@ def paths(path: str) -> dict[str, pathlib.Path]:
 
 
 def _find(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+  for name, suffix in itertools.product(_OTHER_NAMES, _FORMATS):
+    if (root / (name + suffix)).is_file():
+      raise errors.UserError(
+        f'{root / (name + suffix)} would not be read: call it '
+        f'validation{suffix}, or give a folder without it'
+      )
   for split in SPLITS:
     found = [
       root / (split + suffix)

@@ -139,15 +139,22 @@ def test_a_padded_vocabulary_is_that_without_padding(points):
     np.testing.assert_allclose(got, expected, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize('method', sampling.METHODS)
-def test_rows_behind_the_vocabulary_are_never_written(method):
+@pytest.mark.parametrize(
+  'rules',
+  [
+    sampling.Rules(),
+    sampling.Rules(method='sample', temperature=1e3, top_k=14),
+  ],
+  ids=sampling.METHODS,
+)
+def test_rows_behind_the_vocabulary_are_never_written(rules):
   model, params = padded_vocabulary(('softmax',))
   tokens = sampling.generate(
     model,
     params,
     tiny.latents(),
     tiny.keys(),
-    rules=sampling.Rules(method=method, temperature=1e3, top_k=14),
+    rules=rules,
     length=8,
     bos=tiny.BOS,
     eos=tiny.EOS,

@@ -223,6 +223,7 @@ def test_micro_batches_are_part_of_a_run_whose_texts_are_coupled():
     tree = points.overridden(tree, overrides)
     return points.may_change(settings_lib.from_dict(tree))
 
+  assert 'evaluation.batch_size' in changeable()
   coupled = ('objective.free_bits.kind', 'dim_batch')
   micro, parallel = 'training.micro_batch', 'training.parallel'
   assert {micro, parallel} < set(changeable())

@@ -264,6 +264,14 @@ def test_settings_name_the_mistake(changes, message):
     _settings(**changes)
 
 
+@pytest.mark.parametrize('name', ['dev', 'eval', 'val', 'valid'])
+def test_a_validation_file_of_another_name_is_not_passed_over(tmp_path, name):
+  _write(tmp_path, '.tsv')
+  (tmp_path / f'{name}.jsonl').write_text('{}')
+  with pytest.raises(errors.UserError, match=f'{name}.jsonl .* validation'):
+    files.load(str(tmp_path))
+
+
 @pytest.mark.parametrize(
   ('name', 'content'),
   [
