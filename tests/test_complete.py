@@ -83,12 +83,31 @@ def test_z_of_a_completion_is_of_the_prior_of_its_condition(tmp_path):
   assert texts != others
 
 
-def test_no_text_is_scored_by_the_noise_it_was_drawn_by():
+def test_no_text_is_scored_by_the_noise_it_was_drawn_by(model, monkeypatch):
   streams = range(4)
   keys = [trained._keys(7, 0, 4, stream) for stream in streams]
   assert len({str(jax.random.key_data(key)) for key in keys}) == len(streams)
-  used = {trained._LATENTS, trained._TOKENS, trained._PRIOR, trained._BOUND}
-  assert used == set(streams)
+  used, real = [], trained._keys
+
+  def keys_of(seed, first, count, stream):
+    used.append(stream)
+    return real(seed, first, count, stream)
+
+  monkeypatch.setattr(trained, '_keys', keys_of)
+  texts = model.complete(['good'], n=2)[0]
+  assert used == [trained._PRIOR, trained._TOKENS]
+  model.nll(texts, 2, given=['good'] * 2)
+  assert used[2:] == [trained._BOUND]
+
+
+def test_texts_are_the_same_in_few_calls_and_in_many(model, monkeypatch):
+  given = ['good', 'bad', 'bad', 'good', 'good']
+  texts, nll = model.complete(given, n=3), model.nll(TEXTS, 4, given=given[:3])
+  assert len({*texts[0], *texts[3], *texts[4]}) > 3  # each draws its own
+  monkeypatch.setattr(trained, '_ROWS', 2)
+  assert model.complete(given, n=3) == texts
+  again = model.nll(TEXTS, 4, given=given[:3])
+  np.testing.assert_allclose(again, nll, rtol=1e-5)
 
 
 def test_completions_are_ranked_by_their_likelihood(model):

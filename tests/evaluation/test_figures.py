@@ -168,6 +168,8 @@ def test_report_is_json_and_a_table():
     'K = 3',
     '1 truncated, 2 dropped',
     '3 truncated',
+    f'{100 * got.unknown_share:.2f} %',
+    'unknown tokens',
   ):
     assert words in text
 

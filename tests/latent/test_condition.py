@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_gpt2
 import pytest
 import tiny
 
@@ -18,13 +19,16 @@ WAYS = [(), ('prefix',), ('memory',), ('cross',)]
 each = pytest.mark.parametrize('routes', WAYS, ids=lambda r: '+'.join(r) or 'z')
 
 
-def make(routes=EVERY, points=('input', 'memory'), prior=None, **changes):
+def make(
+  routes=EVERY, points=('input', 'memory'), prior=None, layers=1, **changes
+):
   chosen = dict(segments=2, share=True, init='normal')
   own = {k: changes.pop(k) for k in list(changes) if k in chosen}
-  return tiny.shallow(
+  return tiny.model(
     points=points,
     condition=tiny.condition_settings(routes=routes, **chosen | own),
     prior=tiny.prior_settings(**(prior or {'kind': 'learned'})),
+    decoder=tiny.decoder_settings(layers=layers),
     **changes,
   )
 
@@ -95,7 +99,7 @@ def test_padding_in_the_condition_moves_nothing(routes):
 )
 def test_cached_decoding_is_the_full_forward(routes):
   points = ('input', 'memory', 'fuse', 'softmax')
-  model = make(routes, points, memory_score=-1.0)
+  model = make(routes, points, memory_score=-1.0, layers=2)
   params = tiny.params(model)
   given = tiny.task(model).given(params, BATCH)
   tokens = BATCH.tokens
@@ -114,6 +118,51 @@ def test_cached_decoding_is_the_full_forward(routes):
       model, params, tokens[:, t : t + 1], told, cache, method='extend'
     )
     np.testing.assert_allclose(scores, expected[:, t], atol=2e-5)
+
+
+def test_each_layer_has_a_map_of_its_own():
+  """[k; v] = W_l s + b_l, by hand."""
+  heads, width, layers = 2, 6, 3
+  routes = conditions.Routes(
+    tiny.condition_settings(routes=('memory', 'cross')), layers, heads, width
+  )
+  rng = np.random.default_rng(0)
+  states = jnp.asarray(rng.normal(size=(2, 4, width)), jnp.float32)
+  seen = jnp.ones((2, 4), bool)
+  shapes = jax.eval_shape(routes.init, jax.random.key(0), states, seen)
+  values = tiny.random_params(shapes['params'])
+  memory, context = routes.apply({'params': values}, states, seen)
+  for name, told in (('memory', memory), ('cross', context)):
+    kernel, bias = (
+      np.asarray(values[f'{name}_{part}']) for part in ('kernel', 'bias')
+    )
+    for part, found in enumerate((told.keys, told.values)):
+      for layer in range(layers):
+        by_hand = np.tensordot(states, kernel[layer, :, part], 1)
+        by_hand = by_hand + bias[layer, part]
+        np.testing.assert_allclose(found[layer], by_hand, atol=1e-5)
+
+
+def test_a_prefix_is_the_beginning_of_one_sequence_all_told_z():
+  """As one row of GPT-2, in NumPy: positions go on, and z is everywhere."""
+  model = make(('prefix',), ('input',), {'kind': 'standard'}, segments=0)
+  params = tiny.params(model)
+  given = tiny.task(model).given(params, BATCH)
+
+  def states(bound):
+    return bound.decoder(BATCH.tokens, bound.tell(Z, given))
+
+  found = tiny.apply(model, params, method=states)
+  kernel = np.asarray(params['injection']['input']['kernel'])
+  exact = jax.tree.map(np.asarray, params['decoder'])
+  x = BATCH.condition
+  for row, size in enumerate(np.asarray(x.visible).sum(axis=1)):
+    text = np.asarray(BATCH.tokens[row])
+    tokens = np.concatenate([np.asarray(x.tokens[row, :size]), text])
+    expected = numpy_gpt2.hidden_states(
+      exact, tokens, tiny.HEADS, embedding=np.asarray(Z[row]) @ kernel
+    )
+    np.testing.assert_allclose(found[row], expected[size:], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ import pytest
 import tiny
 
 from lvdecode import errors
+from lvdecode.nn import kernels
+from lvdecode.nn import layers as layers_lib
+from lvdecode.nn import transformer
 
 POINTS = ('input', 'memory')
 WAYS = [
@@ -79,21 +82,33 @@ def test_dropout_draws_the_same_scanned_and_unrolled():
 
 
 def test_layers_draw_apart():
-  """With the same parameters they would else drop the same numbers."""
-  model = tiny.model((), decoder=decoder(0.5, layers=2), scan_layers=True)
-  program = jax.make_jaxpr(
-    lambda tokens, key: model.apply(
-      {'params': tiny.params(tiny.model((), decoder=decoder(0.5, layers=2)))},
-      tokens,
-      method=lambda bound, tokens: bound.decoder(tokens, deterministic=False),
-      rngs={'dropout': key},
+  """Of each only the bias at its end is left, dropped: 2 or 0, to be added."""
+  block = transformer.Block(
+    heads=2,
+    width=8,
+    inner=8,
+    layers=2,
+    dropout=0.5,
+    activation='gelu_tanh',
+    epsilon=1e-5,
+    dtype=jnp.dtype('float32'),
+  )
+  h, mask = jnp.zeros((3, 5, 8)), kernels.CAUSAL
+  shapes = jax.eval_shape(block.init, jax.random.key(0), h, mask)
+  params = jax.tree.map(jnp.zeros_like, shapes['params'])
+  params['mlp']['c_proj']['bias'] = jnp.ones(8)
+  for scan in (True, False):
+    execution = layers_lib.Execution('xla', scan, 'block')
+    added = layers_lib.run(
+      block,
+      [params] * 2,
+      h,
+      mask,
+      (None, None),
+      jax.random.key(1),
+      execution,
     )
-  )(BATCH.tokens, jax.random.key(0))
-  (scan,) = [e for e in program.eqns if e.primitive.name == 'scan']
-  keys = [
-    v for v in scan.invars if v.aval.shape == (2,) and 'key' in str(v.aval)
-  ]
-  assert len(keys) == 1
+    assert set(np.unique(added)) == {0, 2, 4}
 
 
 def test_the_program_of_many_layers_is_as_long_as_that_of_two():

@@ -213,8 +213,11 @@ def test_chunks_are_as_equal_as_can_be(length, fits, positions):
   assert max(sizes(program.jaxpr)) == B * positions * 999
 
 
+@pytest.mark.parametrize('at_once', [True, False])
 @pytest.mark.parametrize('max_bytes', [1, 2**20])
-def test_rows_that_are_no_token_change_neither_loss_nor_gradient(max_bytes):
+def test_rows_that_are_no_token_change_neither_loss_nor_gradient(
+  max_bytes, at_once
+):
   words, rows = 11, 16
   differentiable, targets = arguments(rows)  # what is behind is as loud
 
@@ -226,15 +229,23 @@ def test_rows_that_are_no_token_change_neither_loss_nor_gradient(max_bytes):
     else:
       fusion = fusion._replace(bias=bias[:words])
       head = vocabulary.Head(embedding[:words], fusion, shift[:, :words])
+    if at_once:
+      return vocabulary.summed_nll(
+        head, hidden, targets % words, WEIGHTS, max_bytes
+      )
     nll = vocabulary.token_nll(head, hidden, targets % words, max_bytes)
     return jnp.sum(nll * WEIGHTS), nll
 
-  grad = jax.grad(total, argnums=range(1, 7), has_aux=True)
-  got, expected = (
-    jax.tree.leaves(jax.jit(grad, static_argnums=0)(padded, *differentiable))
+  grad = jax.value_and_grad(total, argnums=range(1, 7), has_aux=True)
+  (got_loss, got), (loss, expected) = (
+    jax.jit(grad, static_argnums=0)(padded, *differentiable)
     for padded in (True, False)
   )
-  for a, b in zip(got, expected, strict=True):
+  for a, b in zip(
+    jax.tree.leaves((got_loss, got)),
+    jax.tree.leaves((loss, expected)),
+    strict=True,
+  ):
     np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-6)
   # Of the embedding's rows, the shift's columns and the bias.
   assert not got[1][words:].any()

@@ -306,6 +306,39 @@ def test_devices_together_have_the_loss_of_one():
     np.testing.assert_allclose(np.full(4, a), b, rtol=1e-5)
 
 
+@pytest.mark.parametrize('kind', ['own', 'shared_embeddings', 'bert'])
+def test_dropout_of_the_encoder_acts_in_training_alone(kind):
+  """Seen by the KL, which holds none of the decoder's noise."""
+  wet, dry = (
+    tiny.shallow(encoder=tiny.encoder_settings(kind=kind, dropout=rate))
+    for rate in (0.5, 0.0)
+  )
+  kl = [
+    float(loss(tiny.task(wet), BATCH, tiny.streams(step=step))[1]['kl'].total)
+    for step in (0, 0, 1)
+  ]
+  assert kl[0] == kl[1] != kl[2]
+  trained, without = (
+    tiny.task(model).encode(tiny.params(dry), BATCH) for model in (wet, dry)
+  )
+  np.testing.assert_array_equal(trained.mean, without.mean)
+  np.testing.assert_array_equal(trained.logvar, without.logvar)
+
+
+def test_an_encoder_with_a_tokenizer_of_its_own_reads_by_that():
+  task = tiny.task(tiny.shallow(encoder=tiny.encoder_settings(kind='bert')))
+  seen = jnp.arange(5)[None] < jnp.asarray([[5], [3], [4]])
+
+  def mean(padding, batch=BATCH):
+    own = pipeline.EncoderInput(jnp.where(seen, 7, padding), seen)
+    batch = batch._replace(encoder=own)
+    return task.encode(tiny.params(task.model), batch).mean
+
+  np.testing.assert_array_equal(mean(0), mean(9))
+  other = tiny.batch((6, 7, 4), seed=8)  # the decoder's tokens
+  np.testing.assert_array_equal(mean(0), mean(0, other))
+
+
 def test_dropout_changes_with_the_step_and_ends_with_training():
   sizes = tiny.decoder_settings(layers=1, dropout=0.5)
   # Without a latent, whose noise changes as well.
