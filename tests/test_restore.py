@@ -6,7 +6,9 @@ import math
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import base
@@ -17,7 +19,9 @@ from lvdecode import errors
 from lvdecode import sampling
 from lvdecode import settings
 from lvdecode.pretrained import gpt2
+from lvdecode.text import tokenizers
 from lvdecode.training import checkpoint
+from lvdecode.training import step as step_lib
 
 TEXTS = ['the soup was cold .', 'the film was great .', 'this room was new .']
 
@@ -52,6 +56,32 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope='module')
 def model(workdir):
   return lvdecode.load(workdir, step=4)
+
+
+def test_the_average_of_the_best_checkpoint_is_opened(tmp_path):
+  config = base.get_config('quick')
+  config.data.source, config.data.path = 'files', 'texts.txt'
+  config.model.encoder.layers = config.model.decoder.layers = 1
+  config.training.ema = 0.9
+  chosen = settings.from_dict(config.to_dict())
+  tokenizer = tokenizers.train(chosen.tokenizer, TEXTS)
+  tokenizer.save(tmp_path / 'tokenizer')
+  written = json.dumps(settings.to_dict(chosen))
+  (tmp_path / 'settings.json').write_text(written)
+  task = settings.build_task(chosen, tokenizer, None)
+  state = step_lib.init_state(task, optax.sgd(0.0), 0, 0.9)
+  with checkpoint.Checkpoints(
+    tmp_path, keep=2, keep_period=0, best_metric='nll'
+  ) as kept:
+    for step, nll in ((2, 1.0), (4, 2.0)):
+      ema = jax.tree.map(lambda x, step=step: x + step, state.params)
+      kept.save(state._replace(step=jnp.int32(step), ema=ema), {}, {'nll': nll})
+  model = lvdecode.load(tmp_path)
+  assert model.step == 2
+  for found, begun in zip(
+    jax.tree.leaves(model.params), jax.tree.leaves(state.params), strict=True
+  ):
+    np.testing.assert_array_equal(found, begun + 2)
 
 
 def test_the_folder_says_everything(model, workdir):

@@ -193,6 +193,15 @@ def to_markdown(rows: Sequence[Row], split: str, samples: int) -> str:
   ceilings = {f'{math.log(n):.2f}' for n in _numbers(rows, 'texts')}
   if ceilings:
     units += f', at most ln N = {" or ".join(sorted(ceilings))}'
+  unknown = sorted(
+    {
+      f'{100 * row.figures["unknown_share"]:.2f}'
+      for row in rows
+      if 'unknown_share' in row.figures
+    }
+  )
+  if unknown:
+    units += f'; {" or ".join(unknown)} % of the tokens are unknown'
   if all(name in _SHARES for name, _ in shown):
     units = (
       'per cent of the texts with a label; macro-F1 counts each label once'

@@ -70,6 +70,25 @@ def test_the_room_for_logits_is_that_of_a_device(tmp_path, kind, devices):
   assert written['objective']['logits_mib'] == 3
 
 
+def test_a_process_reads_its_own_rows_of_every_batch(tmp_path, monkeypatch):
+  config = base.get_config('quick')
+  config.training.parallel = 'pmap'
+  built = settings.from_dict(config.to_dict())
+  with run._opened(built, tmp_path, '') as spec:
+    whole = next(spec.data).tokens
+  half = len(whole) // 2
+  monkeypatch.setattr(run.jax, 'process_count', lambda: 2)
+  for process in (0, 1):
+    monkeypatch.setattr(
+      run.jax, 'process_index', lambda process=process: process
+    )
+    monkeypatch.setattr(run.hosts, 'count', lambda: 1)  # there is no other
+    with run._opened(built, tmp_path, '') as spec:
+      part = next(spec.data).tokens
+    rows = slice(process * half, (process + 1) * half)
+    np.testing.assert_array_equal(part, whole[rows])
+
+
 def test_a_run_trained_with_others_has_a_device_to_itself(tmp_path):
   config = base.get_config('quick')
   config.training.parallel = 'mesh'

@@ -118,6 +118,14 @@ def test_only_other_sections_make_no_row(tmp_path):
   assert table.read(tmp_path, point, 'test', 5, swept.TEXTS).status == 'open'
 
 
+def test_the_shares_of_unknown_tokens_stand_beside_the_figures(tmp_path):
+  found = swept.all_points(seeds=1)
+  for share, point in zip((0.01, 0.025, 0.01), found, strict=True):
+    swept.evaluated(tmp_path, point, unknown_share=share)
+  text = table.to_markdown(swept.rows(tmp_path, found), 'test', 5)
+  assert '; 1.00 or 2.50 % of the tokens are unknown' in text
+
+
 def test_figures_that_do_not_exist_are_left_out(tmp_path):
   found = swept.all_points(seeds=1)
   for point in found:

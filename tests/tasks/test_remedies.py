@@ -15,9 +15,11 @@ from lvdecode.latent import mmd
 from lvdecode.tasks import inference
 from lvdecode.tasks import latent
 from lvdecode.tasks import noise
+from lvdecode.training import flat
 from lvdecode.training import metrics
 from lvdecode.training import optimizer as optimizer_lib
 from lvdecode.training import parallel
+from lvdecode.training import parts
 from lvdecode.training import schedules
 from lvdecode.training import step as step_lib
 
@@ -25,6 +27,19 @@ BATCH = tiny.batch()
 MODEL = tiny.shallow()
 SHAPED = tiny.shallow(
   posterior=tiny.posterior_settings(batch_norm=0.6, min_rate=1.0)
+)
+OPTIMIZER = optimizer_lib.OptimizerSettings(
+  learning_rate=0.1,
+  warmup_steps=0,
+  decay='constant',
+  end_fraction=1.0,
+  b1=0.9,
+  b2=0.99,
+  eps=1.0,  # so large that the update is in proportion to the gradient
+  clip_norm=0.0,
+  weight_decay=(('.*', 0.0),),
+  multipliers=(('.*', 1.0),),
+  stages=(),
 )
 
 
@@ -40,6 +55,29 @@ def loss(task, step=0, params=None):
   params = params_of(task) if params is None else params
   streams = tiny.streams(step=step)
   return task.loss(params, BATCH, streams, None, task.init_carry())
+
+
+def test_a_decoder_that_begins_anew_keeps_what_the_encoder_reads_by():
+  encoder = tiny.encoder_settings(kind='shared_embeddings')
+  task = tiny.task(tiny.shallow(encoder=encoder))
+  shapes = jax.eval_shape(task.init, jax.random.key(0))
+  optimizer = optimizer_lib.make(OPTIMIZER, 10, shapes, parts_wait=True)
+  before = step_lib.init_state(task, optimizer.tx, 0, 0.0)
+  before = before._replace(params=tiny.params(task.model))
+  after = parts.reset(before, task, optimizer).params
+  changed = {
+    name
+    for name, old, new in zip(
+      flat.names(after),
+      jax.tree.leaves(before.params),
+      jax.tree.leaves(after),
+      strict=True,
+    )
+    if (np.asarray(old) != np.asarray(new)).any()
+  }
+  assert {name.split('/')[0] for name in changed} == {'decoder', 'injection'}
+  assert 'decoder/h_0/attn/c_attn/kernel' in changed
+  assert not any('wte' in name or 'wpe' in name for name in changed)
 
 
 def sampled(streams):
@@ -200,20 +238,7 @@ def take(kind, accumulate=1):
   weights = batch.weights.at[jnp.asarray([3, 8, 9])].set(0)
   batch = jax.tree.map(np.asarray, batch._replace(weights=weights))
   devices = parallel.make(kind)
-  settings = optimizer_lib.OptimizerSettings(
-    learning_rate=0.1,
-    warmup_steps=0,
-    decay='constant',
-    end_fraction=1.0,
-    b1=0.9,
-    b2=0.99,
-    eps=1.0,  # so large that the update is in proportion to the gradient
-    clip_norm=0.0,
-    weight_decay=(('.*', 0.0),),
-    multipliers=(('.*', 1.0),),
-    stages=(),
-  )
-  optimizer = optimizer_lib.make(settings, 10, params_of(task))
+  optimizer = optimizer_lib.make(OPTIMIZER, 10, params_of(task))
   state = step_lib.TrainState(
     step=jnp.asarray(4),
     params=jax.tree.map(jnp.copy, params_of(task)),
