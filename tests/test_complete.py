@@ -83,6 +83,7 @@ def test_z_of_a_completion_is_of_the_prior_of_its_condition(tmp_path):
   assert texts != others
 
 
+@pytest.mark.slow
 def test_no_text_is_scored_by_the_noise_it_was_drawn_by(model, monkeypatch):
   streams = range(4)
   keys = [trained._keys(7, 0, 4, stream) for stream in streams]
@@ -100,6 +101,7 @@ def test_no_text_is_scored_by_the_noise_it_was_drawn_by(model, monkeypatch):
   assert used[2:] == [trained._BOUND]
 
 
+@pytest.mark.slow
 def test_texts_are_the_same_in_few_calls_and_in_many(model, monkeypatch):
   given = ['good', 'bad', 'bad', 'good', 'good']
   texts, nll = model.complete(given, n=3), model.nll(TEXTS, 4, given=given[:3])

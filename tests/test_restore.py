@@ -58,6 +58,7 @@ def model(workdir):
   return lvdecode.load(workdir, step=4)
 
 
+@pytest.mark.slow
 def test_the_average_of_the_best_checkpoint_is_opened(tmp_path):
   config = base.get_config('quick')
   config.data.source, config.data.path = 'files', 'texts.txt'

@@ -89,6 +89,7 @@ def test_a_process_reads_its_own_rows_of_every_batch(tmp_path, monkeypatch):
     np.testing.assert_array_equal(part, whole[rows])
 
 
+@pytest.mark.slow
 def test_a_run_trained_with_others_has_a_device_to_itself(tmp_path):
   config = base.get_config('quick')
   config.training.parallel = 'mesh'
