@@ -150,10 +150,8 @@ def run_with_word(main: Callable[[str], None], default: str) -> None:
 def _parse(argv, words=0):
   try:
     rest = flags.FLAGS(argv)
-  except (
-    AttributeError,
-    LookupError,
-  ) as error:  # config_flags, of --config.a.b
+  # Of config_flags, for --config.a.b.
+  except (AttributeError, LookupError) as error:
     # The message arrives as the representation of a string.
     reason = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')
     fail(f'--config has no such key or argument: {reason}')

@@ -223,8 +223,9 @@ def batch_of(
 ) -> pipeline.Batch:
   """One batch of a few texts, at the smallest length for all.
 
-  It has at least so many rows, the last ones copies of the first. A text, or what is given with it, that is too long is truncated, with a
-  warning; there is one for a text of unknown tokens only, too.
+  It has at least so many rows, the last ones copies of the first. A text, or
+  what is given with it, that is too long is truncated, with a warning; there is
+  one for a text of unknown tokens only, too.
   """
   if not texts:
     raise errors.UserError('no text was given: type at least one')
