@@ -83,7 +83,8 @@ _USE_NOTE = (
 _MAP_NOTE = 'Posterior means of texts of the split. Point at one to read it; a name in the legend shows its texts alone.'
 _COPIES_NOTE = (
   'Each text is encoded to the mean of its posterior and decoded greedily from '
-  'that z, and what is given where something is. Words that do not stand in the other text are marked.'
+  'that z, and what is given where something is. Words that do not stand in the '
+  'other text are marked.'
 )
 _WAYS_NOTE = (
   'Greedy texts at equal steps between the posterior means of two texts, which '
