@@ -342,16 +342,13 @@ def _corpus(settings, texts, both, known) -> corpora.Corpus:
 
 
 def _keep(tokenizer, folder) -> None:
-  try:
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-      whole = pathlib.Path(temporary) / folder.name
-      tokenizer.save(whole)
-      whole.rename(folder)  # all of it or nothing
-  except OSError as error:
-    raise errors.UserError(
-      f'{folder} cannot be written ({error.strerror}): make room there, or give '
-      'another workdir'
-    ) from error
+  with (
+    workdir_lib.writing(folder),
+    tempfile.TemporaryDirectory(dir=folder.parent) as temporary,
+  ):
+    whole = pathlib.Path(temporary) / folder.name
+    tokenizer.save(whole)
+    whole.rename(folder)  # all of it or nothing
 
 
 def _describe(corpus, settings, texts) -> None:

@@ -9,7 +9,6 @@ import pathlib
 
 import jinja2
 
-from lvdecode import errors
 from lvdecode.report import exhibit
 from lvdecode.report import headline
 from lvdecode.report import sections
@@ -20,13 +19,9 @@ from lvdecode.training import workdir as workdir_lib
 def write(path: pathlib.Path, runs: Sequence[exhibit.Run]) -> None:
   """Writes the page of the runs, side by side, as a whole or not at all."""
   text = render(runs)
-  try:
+  with workdir_lib.writing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    workdir_lib.write_text(path, text)
-  except OSError as error:
-    raise errors.UserError(
-      f'the page {path} cannot be written: {error.strerror}'
-    ) from error
+  workdir_lib.write_text(path, text)
 
 
 def render(runs: Sequence[exhibit.Run]) -> str:

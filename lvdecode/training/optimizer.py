@@ -207,16 +207,17 @@ def assign(key: str, rules: Rules, params: Any) -> Any:
   used = set()
   values = []
   for name in names:
-    matches = [i for i, (p, _) in enumerate(compiled) if p.fullmatch(name)]
-    if not matches:
+    matches = (i for i, (p, _) in enumerate(compiled) if p.fullmatch(name))
+    first = next(matches, None)
+    if first is None:
       raise errors.UserError(
         f'optimizer.{key} has no pattern for parameter {name!r}: '
         "add ('.*', value) at the end"
       )
-    used.add(matches[0])
-    values.append(compiled[matches[0]][1])
+    used.add(first)
+    values.append(compiled[first][1])
   for i, (pattern, _) in enumerate(rules):
-    if i in used or (names and pattern == _ALL):
+    if i in used or pattern == _ALL:
       continue
     found = [name for name in names if compiled[i][0].fullmatch(name)]
     if found:

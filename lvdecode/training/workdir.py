@@ -112,15 +112,25 @@ def write_text(path: pathlib.Path, text: str) -> None:
     UserError: it cannot be written; the old one is there.
   """
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  with writing(path):
+    try:
+      with temporary.open('w', encoding='utf-8') as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+      temporary.replace(path)
+    except OSError:
+      with contextlib.suppress(OSError):
+        temporary.unlink()
+      raise
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Says in one line that a file or folder cannot be written."""
   try:
-    with temporary.open('w', encoding='utf-8') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    temporary.replace(path)
+    yield
   except OSError as error:
-    with contextlib.suppress(OSError):
-      temporary.unlink()
     raise errors.UserError(
       f'{path} cannot be written ({error.strerror}): make room there, or give '
       'another folder'
