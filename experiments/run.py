@@ -218,12 +218,12 @@ def _opened(
       _describe(corpus, settings, learned)
     settings = _in_steps(settings, corpus)
     task = settings_lib.build_task(settings, *both)
-    shared = settings
-    devices = _devices(settings, 1 if together else None)
-    if hosts.first() and not together:
-      print(_on(devices))
-    if devices.axis_name is None and not together:
-      shared = settings_lib.shared_out(settings, devices.count)
+    devices, shared = _devices(settings, 1 if together else None), settings
+    if not together:
+      if hosts.first():
+        print(_on(devices))
+      if devices.axis_name is None:
+        shared = settings_lib.shared_out(settings, devices.count)
     data = batching.train_batches(
       corpus,
       settings.pipeline,
