@@ -108,7 +108,7 @@ def _lines(axes, scalings: Sequence[Mapping[str, Any]]) -> None:
       marker='o',
       markersize=4,
       color=style.COLOURS[place % len(style.COLOURS)],
-      # Those of another model take the colours once more.
+      # Beyond the colours they are taken once more, dashed.
       linestyle=_STYLES[place // len(style.COLOURS) % len(_STYLES)],
       label=section['size'],
     )
@@ -116,4 +116,6 @@ def _lines(axes, scalings: Sequence[Mapping[str, Any]]) -> None:
   axes.set_yscale('log', base=2)
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_formatter(ticker.FormatStrFormatter('%g'))
-  axes.legend(frameon=False, fontsize=8)
+  axes.legend(
+    frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5)
+  )
