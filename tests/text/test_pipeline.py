@@ -413,7 +413,8 @@ if __name__ == '__main__':
   )
   corpus = corpora.tokenize(texts, tokenizer, settings)
   batches = batching.train_batches(corpus, settings, seed=0)
-  next(batches)
+  for _ in range(settings.workers):  # one of each: all have begun
+    next(batches)
   workers = [process.pid for process in multiprocessing.active_children()]
   for number in (signal.SIGINT, signal.SIGTERM):
     for worker in workers:
