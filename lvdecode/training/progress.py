@@ -18,11 +18,9 @@ import rich.box
 import rich.console
 import rich.progress
 import rich.table
-from tensorboardX import event_file_writer
-from tensorboardX.proto import event_pb2
-from tensorboardX.proto import summary_pb2
 
 from lvdecode import errors
+from lvdecode.training import board
 from lvdecode.training import workdir as workdir_lib
 
 _DEPTH = 2
@@ -92,15 +90,15 @@ class Writer:
     # Not SummaryWriter: its flush leaves what is still in a queue behind. The
     # suffix keeps a restart within the same second from replacing the file.
     (workdir / 'tensorboard').mkdir(exist_ok=True)
-    self._board = event_file_writer.EventsWriter(
+    self._board = board.EventsWriter(
       str(workdir / 'tensorboard' / 'events'), f'.{step}.{os.getpid()}'
     )
     # The first of a folder begins the run; each later one takes back what is
     # there from its step on, by which all is written again.
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    start = board.SessionLog(status=board.SessionLog.START)
     again = step + 1 if step else 0
     self._board.write_event(
-      event_pb2.Event(step=again, wall_time=time.time(), session_log=start)
+      board.Event(step=again, wall_time=time.time(), session_log=start)
     )
 
   def __enter__(self):
@@ -131,9 +129,9 @@ class Writer:
     finite = {k: v if math.isfinite(v) else None for k, v in figures.items()}
     line = json.dumps({'step': step} | finite, allow_nan=False)
     left = f'{line}\n'.encode()
-    summary = summary_pb2.Summary(
+    summary = board.Summary(
       value=[
-        summary_pb2.Summary.Value(tag=name, simple_value=value)
+        board.Summary.Value(tag=name, simple_value=value)
         for name, value in finite.items()
         if value is not None
       ]
@@ -142,7 +140,7 @@ class Writer:
       while left:
         left = left[self._file.write(left) :]
       self._board.write_event(
-        event_pb2.Event(step=step, wall_time=time.time(), summary=summary)
+        board.Event(step=step, wall_time=time.time(), summary=summary)
       )
 
   def flush(self) -> None:
