@@ -1,21 +1,19 @@
 """The commands as a person types them: results, and words on mistakes."""
 
 import json
-import os
-import pathlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import house
 import jax
 import numpy as np
 import pytest
 
 import lvdecode
 
-ROOT = pathlib.Path(__file__).parents[2]
 QUICK = '--config=configs/quickstart.py:quick'
 SHORT = (
   QUICK,
@@ -29,11 +27,8 @@ SHORT = (
 @pytest.fixture(scope='module')
 def environment(tmp_path_factory):
   """One device, and the data prepared once for all commands here."""
-  kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  return kept | {
-    'TFDS_DATA_DIR': str(tmp_path_factory.mktemp('tfds')),
-    'XDG_CACHE_HOME': str(tmp_path_factory.mktemp('cache')),
-  }
+  data = {'TFDS_DATA_DIR': str(tmp_path_factory.mktemp('tfds'))}
+  return house.environment() | data
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +36,7 @@ def start(environment):
   def start(command, *flags):
     return subprocess.Popen(
       [sys.executable, '-m', f'experiments.{command}', *map(str, flags)],
-      cwd=ROOT,
+      cwd=house.ROOT,
       env=environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,

@@ -1,7 +1,6 @@
 """From stories and labels to commands that complete, fill and classify."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -105,7 +104,7 @@ def _sample(workdir, *flags):
       *map(str, flags),
     ],
     cwd=house.ROOT,
-    env=os.environ | {'XLA_FLAGS': ''},
+    env=house.environment(),
     capture_output=True,
     text=True,
     timeout=300,

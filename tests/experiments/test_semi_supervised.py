@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 
@@ -53,7 +52,7 @@ def _call(command, *flags):
   done = subprocess.run(
     [sys.executable, '-m', f'experiments.{command}', *map(str, flags)],
     cwd=house.ROOT,
-    env=os.environ | {'XLA_FLAGS': ''},
+    env=house.environment(),
     capture_output=True,
     text=True,
     timeout=300,

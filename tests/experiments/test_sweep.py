@@ -1,14 +1,13 @@
 """A sweep ends with the same table, whatever happens on the way."""
 
 import json
-import os
-import pathlib
 import random
 import signal
 import subprocess
 import sys
 import time
 
+import house
 import pytest
 
 CONFIG = """
@@ -35,18 +34,12 @@ def sweep(add, arg=''):
   if arg == 'broken':
     add({'optimizer.multipliers': (('nothing', 1.0), ('.*', 1.0))})
 """
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def start(folder, *flags, config='', parallel=1):
   path = folder / 'swept.py'
   path.write_text(CONFIG)
-  environment = os.environ | {
-    'PYTHONPATH': str(ROOT),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '',
-    'TFDS_DATA_DIR': str(folder / 'data'),
-  }
+  data = {'TFDS_DATA_DIR': str(folder / 'data')}
   return subprocess.Popen(
     [
       sys.executable,
@@ -58,8 +51,8 @@ def start(folder, *flags, config='', parallel=1):
       f'--parallel={parallel}',
       *flags,
     ],
-    cwd=ROOT,
-    env=environment,
+    cwd=house.ROOT,
+    env=house.environment() | data,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -70,6 +63,17 @@ def finish(folder, *flags, **options):
   process = start(folder, *flags, **options)
   out, error = process.communicate(timeout=900)
   return process.returncode, out, error
+
+
+def by_hand(line):
+  subprocess.run(
+    line.replace('python ', f'{sys.executable} '),
+    shell=True,
+    check=True,
+    cwd=house.ROOT,
+    env=house.environment(),
+    timeout=300,
+  )
 
 
 def table(folder):
@@ -178,11 +182,7 @@ def test_commands_for_a_cluster_make_the_same_table(whole, tmp_path):
   assert len(commands) == 2
   for line in commands:
     assert line.startswith('python -m experiments.run ')
-  line = commands[1].replace('python ', f'{sys.executable} ')
-  environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
-  subprocess.run(
-    line, shell=True, check=True, cwd=ROOT, env=environment, timeout=300
-  )
+  by_hand(commands[1])
   code, _, error = finish(tmp_path, '--collect')
   assert code == 0, error
   rows = table(tmp_path).splitlines()
@@ -220,11 +220,7 @@ def test_a_cluster_s_line_trains_points_together(whole, tmp_path):
   code, out, error = finish(tmp_path, '--print_commands', '--vectorize=2')
   assert code == 0, error
   (line,) = out.splitlines()
-  environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
-  line = line.replace('python ', f'{sys.executable} ')
-  subprocess.run(
-    line, shell=True, check=True, cwd=ROOT, env=environment, timeout=300
-  )
+  by_hand(line)
   code, _, error = finish(tmp_path, '--collect')
   assert code == 0, error
   alike(tmp_path, whole[0])
