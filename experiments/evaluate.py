@@ -125,8 +125,10 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
     written = {'figures': report.to_dict()} | written
     found['figures'] = report
   samples = found['likelihood'].samples if 'likelihood' in found else None
-  if mistake is not None and not new:
-    raise mistake  # and what the file holds stays
+  if missing and not new:  # and what the file holds stays
+    raise mistake or errors.UserError(
+      f'none of {", ".join(missing)} could be measured on these texts'
+    )
   # Before anything is shown: what took hours is not lost to a mishap.
   provenance.write(
     path, _origin(model, split, samples), written, seconds, opened.STEP.value
@@ -211,16 +213,7 @@ def _run(evaluated: Evaluated) -> exhibit.Run:
 def _split(model: trained.Model) -> tuple[sources.Texts, split_lib.Split]:
   """The data that the run was trained beside, tokenised as it did."""
   settings = model.config
-  cache = model.workdir / 'data'
-  trained_on = workdir_lib.read_settings(model.workdir).get('data_fingerprint')
-  if sources.fingerprint(settings.data, cache) != trained_on:
-    raise errors.UserError(
-      'the data have changed since the run was trained on them, and a split '
-      'that is held out may hold training texts now: restore them'
-    )
-  data = sources.spread(
-    sources.read(settings.data, _SPLIT.value, cache), _TEXTS.value
-  )
+  data = sources.spread(opened.texts(model, _SPLIT.value), _TEXTS.value)
   supervision.check(data, settings.semi_supervised.labels, settings.data)
   with sources.placed(settings.data, data):
     corpus = model.tokenize(data.texts, data.given, data.labels)

@@ -41,6 +41,10 @@ _TO = flags.DEFINE_string(
 def main() -> None:
   if not _TO.value:
     raise errors.UserError('--to is missing: give the folder to be written')
+  if opened.DATA_PATH.value is not None:
+    raise errors.UserError(
+      f'--data_path={opened.DATA_PATH.value}: no data are exported, leave it out'
+    )
   folder = errors.path(_TO.value).resolve()
   _vacant(folder)
   export(restore.load(command.workdir(), opened.STEP.value), folder)

@@ -207,7 +207,7 @@ def _checked(model: trained.Model, parts: conditions.Parts) -> conditions.Parts:
 
 def _test_split(model: trained.Model, count: int) -> sources.Texts:
   """Its first texts, with what is given with them."""
-  data = sources.read(model.config.data, 'test', model.workdir / 'data')
+  data = opened.texts(model, 'test')
   return sources.take(data, np.arange(min(count, len(data.texts))))
 
 

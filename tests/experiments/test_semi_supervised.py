@@ -27,7 +27,7 @@ def _lines(count):
 
 
 def _config(home):
-  lines = [*_lines(90), *(f'\t<none>\tit was so at {n}' for n in range(40))]
+  lines = [*(f'\t<none>\tit was so at {n}' for n in range(40)), *_lines(90)]
   (home / 'train.tsv').write_text('\n'.join(lines))
   (home / 'test.tsv').write_text('\n'.join(_lines(18)))
   config = aspect_semisupervised.get_config('quick')
@@ -85,6 +85,17 @@ def test_a_run_is_evaluated_by_its_labels(trained):
   given = [model.labels[place] for place in shares.argmax(axis=1)]
   right = np.mean([name == f[0] for name, f in zip(given, fields, strict=True)])
   assert judged['accuracy'] == pytest.approx(right)
+
+
+def test_texts_without_labels_leave_what_was_measured(trained):
+  flags = (f'--workdir={trained}', '--split=train', '--sections=all')
+  code, _, err = _call('evaluate', *flags)
+  assert code == 0, err
+  path = trained / 'evaluation' / 'train.json'
+  before = path.read_text()
+  code, _, err = _call('evaluate', *flags, '--texts=1')  # the first has none
+  assert code == 2 and 'none of classification could be measured' in err, err
+  assert path.read_text() == before
 
 
 def test_sentences_as_a_whole_have_labels_too(trained):
