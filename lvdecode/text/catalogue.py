@@ -57,8 +57,9 @@ def _rows(
 
   def parsed(row: dict) -> files.Row:
     name = ''
-    if names:  # TFDS has -1 for none
-      name = names[row[label]] if row[label] >= 0 else ''
+    if names:  # one or several; TFDS has -1 for none
+      numbers = np.atleast_1d(row[label])
+      name = ' '.join(names[number] for number in numbers if number >= 0)
     elif label:
       name = ' '.join(_texts(row, label, 'label_field'))
     given: conditions.Parts = ()

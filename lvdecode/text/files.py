@@ -95,14 +95,26 @@ def _find(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
 def read_texts(path: pathlib.Path, field: str) -> list[str]:
   """Texts: a field of a .jsonl's objects, a .tsv's last column, or lines."""
   data = _bytes(path)
-  if path.suffix in ('.tsv', '.jsonl'):
+  if path.suffix == '.jsonl':
     fields = rows_lib.Fields(text=field, label='', condition='', story='')
     found = [row.text for row in _rows(path, data, fields)]
+  elif path.suffix == '.tsv':
+    found = [_last_column(line, place) for place, line in _lines(path, data)]
   else:
     found = [line for _, line in _lines(path, data)]
   if not found:
     raise errors.UserError(f'{path} holds no text: write one a line')
   return found
+
+
+def _last_column(line: str, place: str) -> str:
+  *others, text = line.split('\t')
+  if not others or not text.strip():
+    raise errors.UserError(
+      f'{place}: {len(others) + 1} columns: the last column of a .tsv, behind a '
+      'tab, is the text'
+    )
+  return text.strip()
 
 
 def _bytes(path: pathlib.Path) -> bytes:

@@ -277,6 +277,7 @@ def test_a_validation_file_of_another_name_is_not_passed_over(tmp_path, name):
   [
     ('some.txt', 'the soup\n\nthe dog\n'),
     ('some.tsv', 'good\tthe soup\nbad\tthe dog\n'),
+    ('three.tsv', 'good\tfood\tthe soup\n\tpets\tthe dog\n'),
     ('some.jsonl', '{"body": "the soup"}\n{"body": ["the", "dog"]}\n'),
   ],
 )
@@ -287,6 +288,10 @@ def test_texts_to_encode_are_read_as_those_to_train_on(tmp_path, name, content):
   path.write_text('\n')
   with pytest.raises(errors.UserError, match='holds no text'):
     files.read_texts(path, 'body')
+  if path.suffix == '.tsv':
+    path.write_text('good\t\n')
+    with pytest.raises(errors.UserError, match=f'{name}:1: 2 columns'):
+      files.read_texts(path, 'body')
 
 
 class _Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -381,6 +386,9 @@ class _Listed(_Toy, skip_registration=True):
           'title': tfds.features.Text(),
           'sentences': tfds.features.Sequence(tfds.features.Text()),
           'score': tfds.features.Scalar(np.float32),
+          'tags': tfds.features.Sequence(
+            tfds.features.ClassLabel(names=['old', 'sad'])
+          ),
         }
       ),
     )
@@ -389,7 +397,8 @@ class _Listed(_Toy, skip_registration=True):
     for row in range(count):
       sentences = [f'{split} {row} .', ' ', 'It ended .']
       title = f'title {row}'
-      yield row, {'title': title, 'sentences': sentences, 'score': 0.5}
+      rest = {'score': 0.5, 'tags': [0, 1][: row % 3]}
+      yield row, {'title': title, 'sentences': sentences} | rest
 
 
 def test_a_list_of_a_prepared_set_is_its_texts_in_parts(tmp_path):
@@ -403,6 +412,8 @@ def test_a_list_of_a_prepared_set_is_its_texts_in_parts(tmp_path):
   assert sorted(texts) == [f'test {n} .   It ended .' for n in range(4)]
   given = read(text_field='title', condition_field='sentences').given
   assert sorted(given) == [(f'test {n} .', 'It ended .') for n in range(4)]
+  labels = read(text_field='title', label_field='tags').labels
+  assert sorted(labels) == ['', '', 'old', 'old sad']
   with pytest.raises(errors.UserError, match="text_field 'score' is '0.5'"):
     read(text_field='score')
 
