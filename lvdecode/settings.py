@@ -110,10 +110,13 @@ class Settings:
 
   def _check_model_axis(self):
     """Attention heads are shared out evenly."""
-    shares, read = self.training.model_axis, self.model.injection.points
-    apart = read and self.model.encoder.kind != 'decoder'
+    shares, model = self.training.model_axis, self.model
+    reads = bool(model.injection.points) or model.condition.encoded
+    apart = model.reads_condition_apart or (
+      reads and model.encoder.kind != 'decoder'
+    )
     for part in ('decoder', 'encoder') if apart else ('decoder',):
-      heads = getattr(self.model, part).heads
+      heads = getattr(model, part).heads
       if heads % shares:
         raise errors.UserError(
           f'training.model_axis = {shares} does not divide model.{part}.heads '

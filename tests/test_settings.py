@@ -263,6 +263,16 @@ JUDGE = (
       ),
       ['training.model_axis = 2', 'model.encoder.heads = 1'],
     ),
+    (
+      changes(
+        *PROMPTS,
+        ('model.injection.points', ()),
+        ('training.parallel', 'fsdp'),
+        ('training.model_axis', 2),
+        ('model.encoder.heads', 1),
+      ),
+      ['training.model_axis = 2', 'model.encoder.heads = 1'],
+    ),
     (change('data.label_share', 0.5), ['label_share = 0.5', 'make it 1']),
     (change('data.label_share', 0.0), ['label_share is 0.0', 'at most 1']),
     (change('training.best_metric', 'error'), ["'error'", 'labels has one']),

@@ -217,7 +217,8 @@ def assign(key: str, rules: Rules, params: Any) -> Any:
     used.add(first)
     values.append(compiled[first][1])
   for i, (pattern, _) in enumerate(rules):
-    if i in used or pattern == _ALL:
+    last = pattern == _ALL and _ALL not in dict(rules[:i])
+    if i in used or last:
       continue
     found = [name for name in names if compiled[i][0].fullmatch(name)]
     if found:

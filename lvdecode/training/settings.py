@@ -72,12 +72,12 @@ class TrainingSettings:
         f'training.encoder_updates is {self.encoder_updates} and '
         'training.evaluate_every 0: no evaluation would ever end it'
       )
-    if self.encoder_updates > 1 and 2 * self.evaluate_every >= self.steps:
+    if self.encoder_updates > 1 and self.evaluate_every >= self.steps:
       raise errors.UserError(
         f'training.encoder_updates is {self.encoder_updates} until an evaluation '
         'is no better than the one before, and training.evaluate_every '
-        f'{self.evaluate_every} leaves two only at the end of {self.steps} '
-        'steps: evaluate more often'
+        f'{self.evaluate_every} leaves none before the end of {self.steps} steps: '
+        'evaluate more often'
       )
     for key in ('evaluate_every', 'keep_period'):
       needed = key == 'keep_period' or self.best_metric

@@ -236,7 +236,7 @@ def test_what_cannot_work_is_said_first(tmp_path):
       'training.encoder_updates is 2 and training.evaluate_every 0',
     ),
     (
-      {'encoder_updates': 2, 'evaluate_every': 6, 'steps': 12},
+      {'encoder_updates': 2, 'evaluate_every': 12, 'steps': 12},
       'training.encoder_updates is 2 until .* evaluate more often',
     ),
   ],

@@ -129,6 +129,7 @@ def test_the_rate_follows_the_step_of_the_run():
     ((('encoder/.*', 1.0),), "no pattern for parameter 'decoder/bias'"),
     ((('.*', 1.0), ('kernel', 1.0)), "'kernel' matches no parameter"),
     ((('.*', 1.0), ('.*bias', 0.0)), "'.*bias' decides nothing"),
+    ((('.*', 1.0), ('.*', 0.0)), "'.*' decides nothing"),
     ((('.*(', 1.0),), 'not a regular expression'),
     ((('.*', -1.0),), 'negative'),
     ((), 'no pattern'),
