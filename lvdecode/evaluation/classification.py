@@ -130,7 +130,7 @@ def to_table(found: Classification, title: str) -> rich_table.Table:
       + ' % (the most frequent label: '
       f'{100 * found.majority:.1f} %), macro-F1 {100 * found.macro_f1:.1f} %, '
       f'{found.nats:.3f} nats a label'
-      + (f'; by {found.samples} samples.' if found.samples else '.')
+      + (f'; by {found.samples} samples.' if found.samples > 1 else '.')
     ),
   )
   for name in ('label', 'texts', 'precision', 'recall', 'F1'):

@@ -99,7 +99,7 @@ def _command(origin: Mapping[str, Any], samples: int) -> str:
     f'--samples={samples} --step={origin["step"]}'
   )
   for flag, value in (
-    ('texts', origin['asked_texts']),
+    ('texts', origin.get('asked_texts')),  # which older files lack
     ('seed', origin['seed']),
   ):
     command += f' --{flag}={value}' if value else ''

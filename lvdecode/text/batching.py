@@ -149,7 +149,7 @@ def train_batches(
 
 
 def _follow(index: int, count: int) -> None:
-  """A worker ends with its run, and not by a signal before it.
+  """A worker that has begun ends with its run, not by a signal before it.
 
   Ctrl-C and Slurm signal all processes of a run, which takes some more batches
   until its last checkpoint; a run that is killed tells its workers nothing.
