@@ -45,8 +45,8 @@ class _Truth(latent.LatentTask):
       batch.condition,
     )
 
-  def sample_bytes(self, batch):
-    return 4 * batch.tokens.shape[1]
+  def sample_bytes(self, batch, texts):
+    return 4 * texts * batch.tokens.shape[1]
 
   @property
   def points(self):

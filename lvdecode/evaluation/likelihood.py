@@ -209,7 +209,7 @@ def _samples_a_call(task, batch, devices: int) -> int:
   texts = len(batch.tokens) // devices
   platform = jax.local_devices()[0].platform
   room = _CALL_BYTES.get(platform, _CALL_BYTES_ELSEWHERE)
-  return max(1, room // (texts * task.sample_bytes(batch)))
+  return max(1, room // task.sample_bytes(batch, texts))
 
 
 def _running(

@@ -272,6 +272,27 @@ class VAE(nn.Module):
     injected = self.tell(z, given, points)
     return self._nll(injected, tokens, targets, max_bytes, deterministic)
 
+  def states(
+    self,
+    tokens: Int[Array, 'B T'],
+    given: conditions.Given | None,
+    deterministic: bool = True,
+  ) -> Float[Array, 'B T D']:
+    """The decoder's states where it is told of x alone."""
+    nothing = jnp.zeros((len(tokens), self.settings.latent_size))
+    return self.decoder(tokens, self.tell(nothing, given, ()), deterministic)
+
+  def shifted_nll(
+    self,
+    states: Float[Array, 'T D'],
+    targets: Int[Array, ' T'],
+    z: Float[Array, 'k Z'],
+  ) -> Float[Array, 'k T']:
+    """`token_nll` of one text for each z, told at the softmax alone."""
+    shifts = self.inject(z).logits
+    assert shifts is not None
+    return vocabulary.shifted_nll(self.decoder.head(), states, targets, shifts)
+
   def _nll(
     self, injected, tokens, targets, max_bytes, deterministic
   ) -> Float[Array, 'B T']:

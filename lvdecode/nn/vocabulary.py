@@ -75,6 +75,32 @@ def token_nll(
   return chunks.join(nll)
 
 
+def shifted_nll(
+  head: Head,
+  hidden: Float[Array, 'T D'],
+  targets: Int[Array, ' T'],
+  shifts: Float[Array, 'k V'],
+) -> Float[Array, 'k T']:
+  """`token_nll` of one text under each of many shifts, in nats.
+
+  sum_v exp(a_tv + s_kv) is a product of matrices, exp(a) and exp(s): beside it
+  a shift costs V exponentials, whatever T and D are. The largest terms are taken
+  out of both; where logits and shift are at odds by more than float32 spans, some
+  80 nats, what is left has no sum: NaN.
+  """
+  scores = logits(head._replace(shift=None), hidden[None])[0]
+  shifts = shifts.astype(jnp.float32)
+  above = jnp.max(scores, axis=1), jnp.max(shifts, axis=1)
+  sums = jnp.matmul(
+    jnp.exp(shifts - above[1][:, None]),
+    jnp.exp(scores - above[0][:, None]).T,
+    precision=lax.Precision.HIGHEST,
+  )
+  sums = jnp.where(sums > 0, sums, jnp.nan)
+  chosen = _chosen(scores, targets)[None] + shifts[:, targets]
+  return jnp.log(sums) + above[0][None] + above[1][:, None] - chosen
+
+
 class Summed(NamedTuple):
   """A weighted sum of token losses, and its terms.
 

@@ -228,23 +228,54 @@ class Inference:
 
     fold = jax.vmap(jax.random.fold_in)
     keys = fold(several(keys), jnp.tile(samples, texts))
-    (q, given), batch = jax.tree.map(several, (reading, batch))
+    (q, given), repeated = jax.tree.map(several, (reading, batch))
     z = q.sample(noise.normal(keys, q.mean.shape[1:]))
-    log_joint = given.prior.log_prob(z) - self.nll(
-      params, batch, z, given=given
-    )
+    if count > 1 and self._at_softmax_alone:
+      each = z.reshape(texts, count, -1)
+      nll = self._shifted_nll(params, batch, each, reading.given).reshape(-1)
+    else:
+      nll = self.nll(params, repeated, z, given=given)
+    log_joint = given.prior.log_prob(z) - nll
     return (log_joint - q.log_prob(z)).reshape(texts, count).T
 
-  def sample_bytes(self, batch: pipeline.Batch) -> int:
-    """About what the decoder takes in memory for one sample of one text."""
+  @property
+  def _at_softmax_alone(self) -> bool:
+    """Whether the decoder's states are the same for every z."""
+    return set(self.points) == {'softmax'}
+
+  def _shifted_nll(
+    self,
+    params: dict,
+    batch: pipeline.Batch,
+    z: Float[Array, 'B k Z'],
+    given: conditions.Given,
+  ) -> Float[Array, 'B k']:
+    """`nll` for many z of each text, whose states are worked out once."""
+    variables = self._variables(params)
+    states = self.model.apply(
+      variables, batch.tokens[:, :-1], given, method='states'
+    )
+
+    def of_text(text):
+      *inputs, weights = text
+      nll = self.model.apply(variables, *inputs, method='shifted_nll')
+      return jnp.sum(nll * weights[None], axis=1)
+
+    targets, weights = batch.tokens[:, 1:], batch.weights[:, 1:]
+    return lax.map(of_text, (states, targets, z, weights))
+
+  def sample_bytes(self, batch: pipeline.Batch, texts: int) -> int:
+    """About what one sample of each of so many texts takes in memory."""
     sizes = self.model.settings.decoder
+    if self._at_softmax_alone:  # shifts and their exponentials, text by text
+      return 2 * 4 * self.model.vocab_size
     # float32: logits, and the widest states of a block.
     words = self.model.vocab_size * batch.tokens.shape[1]
     places = batch.tokens.shape[1]
     condition = self.condition(batch)
     if condition is not None:
       places += condition.tokens.shape[1]
-    return 4 * (words + 8 * sizes.width * places)
+    return 4 * texts * (words + 8 * sizes.width * places)
 
   def _variables(self, params: dict) -> dict:
     """What the model is applied to: it knows no adapters."""

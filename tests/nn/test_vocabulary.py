@@ -267,3 +267,26 @@ def test_a_widened_embedding_keeps_its_rows():
   np.testing.assert_allclose(new[11:], np.tile(old.mean(0), (3, 1)), rtol=1e-5)
   with pytest.raises(ValueError, match='11 rows do not fit in 10'):
     vocabulary.widen(old, 10)
+
+
+@pytest.mark.parametrize('words', [None, 11])
+def test_many_shifts_of_one_text_have_the_losses_of_each(words):
+  head = vocabulary.Head(3 * random(16, D), None, None, words)
+  hidden, targets = 3 * random(T, D), jnp.asarray([0, 3, 10, 5, 7])
+  shifts = 5 * random(4, 16)
+  got = vocabulary.shifted_nll(head, hidden, targets, shifts)
+  for nll, shift in zip(got, shifts, strict=True):
+    one = head._replace(shift=shift[None])
+    np.testing.assert_allclose(
+      nll,
+      vocabulary.token_nll(one, hidden[None], targets[None], 2**20)[0],
+      rtol=1e-5,
+      atol=1e-5,
+    )
+
+
+def test_a_shift_at_odds_with_all_logits_is_seen():
+  head = vocabulary.Head(jnp.asarray([[60.0], [-60.0]]), None, None)
+  shifts = jnp.asarray([[-60.0, 60.0], [0.0, 1.0]])
+  nll = vocabulary.shifted_nll(head, jnp.ones((1, 1)), jnp.asarray([0]), shifts)
+  assert np.isnan(nll[0, 0]) and nll[1, 0] == 0

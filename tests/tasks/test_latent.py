@@ -422,6 +422,41 @@ def test_log_weights_of_a_text_depend_neither_on_its_batch_nor_on_k():
   )
 
 
+@pytest.mark.parametrize(
+  ('settings', 'given'),
+  [
+    ({'softmax_rank': 2}, None),
+    ({'points': ('softmax', 'memory')}, None),  # where they do not
+    (
+      {
+        'condition': tiny.condition_settings(
+          routes=('prefix', 'memory', 'cross'), segments=2
+        ),
+        'prior': tiny.prior_settings(kind='learned'),
+        'encoder': tiny.encoder_settings(kind='decoder'),
+      },
+      tiny.condition(),
+    ),
+  ],
+  ids=['alone', 'and_memory', 'conditional'],
+)
+def test_many_z_at_the_softmax_share_the_states_of_a_text(settings, given):
+  padded = tiny.decoder_settings(layers=1, vocab_multiple=8)
+  model = tiny.model(**{'points': ('softmax',), 'decoder': padded} | settings)
+  task, params = tiny.task(model), tiny.params(model)
+  batch = BATCH._replace(condition=given)
+
+  @jax.jit
+  def weigh(numbers):
+    reading = task.read(params, batch)
+    return task.weigh(params, batch, reading, tiny.keys(), numbers)
+
+  many = weigh(jnp.arange(4))
+  each = [weigh(jnp.asarray([number]))[0] for number in range(4)]
+  np.testing.assert_allclose(many, jnp.stack(each), rtol=1e-5)
+  assert (np.std(many, axis=0) > 1e-3).all()
+
+
 def test_without_points_it_is_the_plain_language_model():
   task = tiny.task(PLAIN)
   params = tiny.params(PLAIN)
