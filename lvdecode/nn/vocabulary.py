@@ -1,6 +1,7 @@
 """The vocabulary head, and its loss without logits of the whole batch."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -85,8 +86,8 @@ def shifted_nll(
 
   sum_v exp(a_tv + s_kv) is a product of matrices, exp(a) and exp(s): beside it
   a shift costs V exponentials, whatever T and D are. The largest terms are taken
-  out of both; where logits and shift are at odds by more than float32 spans, some
-  80 nats, what is left has no sum: NaN.
+  out of both; where logits and shift are at odds by more than 64 nats, terms that
+  float32 cannot hold would count: NaN.
   """
   scores = logits(head._replace(shift=None), hidden[None])[0]
   shifts = shifts.astype(jnp.float32)
@@ -96,7 +97,7 @@ def shifted_nll(
     jnp.exp(scores - above[0][:, None]).T,
     precision=lax.Precision.HIGHEST,
   )
-  sums = jnp.where(sums > 0, sums, jnp.nan)
+  sums = jnp.where(sums > math.exp(-64), sums, jnp.nan)
   chosen = _chosen(scores, targets)[None] + shifts[:, targets]
   return jnp.log(sums) + above[0][None] + above[1][:, None] - chosen
 

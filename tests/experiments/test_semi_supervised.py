@@ -145,7 +145,7 @@ def test_with_labels_alone_the_rest_is_left_out(tmp_path, capsys):
 def test_labels_that_are_not_the_datas_are_named(tmp_path):
   config = _config(tmp_path)
   for names, message in (
-    (('bad', 'good'), r':1: the label .* known are bad, good'),
+    (('bad', 'good'), r':41: the label .* known are bad, good'),
     (('negative', 'neutral', 'odd', 'positive'), "'positive'.: name these"),
   ):
     config.semi_supervised.labels = names

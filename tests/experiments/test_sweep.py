@@ -34,6 +34,9 @@ def sweep(add, arg=''):
   if arg == 'broken':
     add({'optimizer.multipliers': (('nothing', 1.0), ('.*', 1.0))})
 """
+# The last digits depend on the number of threads, which is that of a run's cores,
+# which `--parallel` decides.
+THREADS = {'NPROC': '32'}
 
 
 def start(folder, *flags, config='', parallel=1):
@@ -52,7 +55,7 @@ def start(folder, *flags, config='', parallel=1):
       *flags,
     ],
     cwd=house.ROOT,
-    env=house.environment() | data,
+    env=house.environment() | THREADS | data,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -71,7 +74,7 @@ def by_hand(line):
     shell=True,
     check=True,
     cwd=house.ROOT,
-    env=house.environment(),
+    env=house.environment() | THREADS,
     timeout=300,
   )
 
