@@ -34,8 +34,8 @@ def environment() -> dict[str, str]:
   }
 
 
-def python(folder: pathlib.Path, *arguments: str) -> str:
-  """What Python writes, run in `folder`; it must end well."""
+def call(folder: pathlib.Path, *arguments: str) -> tuple[int, str, str]:
+  """The exit code of Python run in `folder`, what it writes, and its errors."""
   done = subprocess.run(
     [sys.executable, *arguments],
     cwd=folder,
@@ -45,5 +45,11 @@ def python(folder: pathlib.Path, *arguments: str) -> str:
     timeout=900,
     check=False,
   )
-  assert done.returncode == 0, f'{arguments}: {done.stderr[-3000:]}'
-  return done.stdout
+  return done.returncode, done.stdout, done.stderr
+
+
+def python(folder: pathlib.Path, *arguments: str) -> str:
+  """What Python writes, run in `folder`; it must end well."""
+  code, out, err = call(folder, *arguments)
+  assert code == 0, f'{arguments}: {err[-3000:]}'
+  return out

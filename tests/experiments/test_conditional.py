@@ -1,8 +1,6 @@
 """From stories and labels to commands that complete, fill and classify."""
 
 import json
-import subprocess
-import sys
 
 import house
 import pytest
@@ -94,23 +92,9 @@ def test_prompts_and_long_stories_are_trained(tmp_path, arg):
 
 
 def _sample(workdir, *flags):
-  done = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'experiments.sample',
-      f'--workdir={workdir}',
-      '--format=json',
-      *map(str, flags),
-    ],
-    cwd=house.ROOT,
-    env=house.environment(),
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  lines = [json.loads(line) for line in done.stdout.splitlines()]
-  return done.returncode, lines, done.stderr
+  chosen = (f'--workdir={workdir}', '--format=json', *flags)
+  code, out, err = house.call(house.ROOT, '-m', 'experiments.sample', *chosen)
+  return code, [json.loads(line) for line in out.splitlines()], err
 
 
 def test_the_missing_sentence_is_filled_in(stories, tmp_path):

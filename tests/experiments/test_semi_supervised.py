@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import house
 import numpy as np
@@ -49,15 +47,7 @@ def _trained(tmp_path_factory):
 
 
 def _call(command, *flags):
-  done = subprocess.run(
-    [sys.executable, '-m', f'experiments.{command}', *map(str, flags)],
-    cwd=house.ROOT,
-    env=house.environment(),
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  return done.returncode, done.stdout, done.stderr
+  return house.call(house.ROOT, '-m', f'experiments.{command}', *flags)
 
 
 def test_both_kinds_of_text_are_learned_from(trained):
