@@ -246,6 +246,11 @@ def test_mistakes_are_named(change, named):
     toy_task.training_settings(**change)
 
 
+def test_one_evaluation_before_the_end_may_end_aggression():
+  """With the one at step 0 of a run that begins with given weights."""
+  toy_task.training_settings(encoder_updates=2, evaluate_every=6, steps=12)
+
+
 def test_evaluations_need_no_checkpoint_when_none_is_best():
   toy_task.training_settings(evaluate_every=3, best_metric='')
 
