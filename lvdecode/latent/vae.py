@@ -273,14 +273,11 @@ class VAE(nn.Module):
     return self._nll(injected, tokens, targets, max_bytes, deterministic)
 
   def states(
-    self,
-    tokens: Int[Array, 'B T'],
-    given: conditions.Given | None,
-    deterministic: bool = True,
+    self, tokens: Int[Array, 'B T'], given: conditions.Given | None
   ) -> Float[Array, 'B T D']:
     """The decoder's states where it is told of x alone."""
     nothing = jnp.zeros((len(tokens), self.settings.latent_size))
-    return self.decoder(tokens, self.tell(nothing, given, ()), deterministic)
+    return self.decoder(tokens, self.tell(nothing, given, ()))
 
   def shifted_nll(
     self,

@@ -230,6 +230,7 @@ class Inference:
     keys = fold(several(keys), jnp.tile(samples, texts))
     (q, given), repeated = jax.tree.map(several, (reading, batch))
     z = q.sample(noise.normal(keys, q.mean.shape[1:]))
+    # Text by text, which a single sample of each is not worth.
     if count > 1 and self._at_softmax_alone:
       each = z.reshape(texts, count, -1)
       nll = self._shifted_nll(params, batch, each, reading.given).reshape(-1)
