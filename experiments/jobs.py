@@ -13,7 +13,7 @@ import time
 from typing import Any, NamedTuple
 
 from experiments import command
-from experiments import measures
+from lvdecode.evaluation import measures
 from lvdecode.evaluation import provenance
 from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import table

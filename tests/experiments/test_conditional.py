@@ -8,10 +8,10 @@ import pytest
 from configs import prompt_story_cvae
 from configs import rocstories_tcvae
 from configs import yelp_label
-from experiments import measures
 from experiments import run
 import lvdecode
 from lvdecode import settings as settings_lib
+from lvdecode.evaluation import measures
 from lvdecode.evaluation import split as split_lib
 from lvdecode.text import sources
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from configs import base
-from experiments import measures
 from lvdecode import settings as settings_lib
 from lvdecode.evaluation import disentanglement
+from lvdecode.evaluation import measures
 from lvdecode.text import sources
 
 
@@ -27,16 +27,16 @@ def test_a_label_that_is_a_factor_is_no_factor_more(monkeypatch):
   data = sources.Texts(
     ['a'] * 8, list(tense), {'tense': tense, 'number': number}
   )
-  asked = types.SimpleNamespace(
-    data=data,
-    means=lambda texts: np.zeros((len(texts), 2)),
-    split=types.SimpleNamespace(seed=0),
-  )
-  seen = {}
+  split = types.SimpleNamespace(seed=0)
+  asked = measures.Asked(None, split, data, 1, lambda texts: None)
   monkeypatch.setattr(
-    disentanglement,
-    'measure',
-    lambda mean, factors, seed: seen.update(factors),
+    measures.Asked, 'means', lambda self, texts: np.zeros((len(texts), 2))
   )
-  measures.SECTIONS['disentanglement'].measure(asked)
-  assert set(seen) == {'tense', 'number'}
+
+  def measure(mean, factors, seed):
+    raise LookupError(*factors)
+
+  monkeypatch.setattr(disentanglement, 'measure', measure)
+  with pytest.raises(LookupError) as seen:
+    measures.SECTIONS['disentanglement'].measure(asked)
+  assert set(seen.value.args) == {'tense', 'number'}

@@ -1,4 +1,4 @@
-"""What the evaluation command can measure, and what each of it takes."""
+"""What can be measured of a trained model, and what each of it takes."""
 
 from collections.abc import Callable, Sequence
 import logging
