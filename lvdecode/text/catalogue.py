@@ -61,7 +61,7 @@ def _rows(
       numbers = np.atleast_1d(row[label])
       name = ' '.join(names[number] for number in numbers if number >= 0)
     elif label:
-      name = ' '.join(_texts(row, label, 'label_field'))
+      name = ' '.join(_texts(row, label, 'label_field')).strip()
     given: conditions.Parts = ()
     if fields.labels_given:
       given = (conditions.label_token(name) if name else '',)

@@ -384,6 +384,7 @@ class _Listed(_Toy, skip_registration=True):
       features=tfds.features.FeaturesDict(
         {
           'title': tfds.features.Text(),
+          'kind': tfds.features.Text(),
           'sentences': tfds.features.Sequence(tfds.features.Text()),
           'score': tfds.features.Scalar(np.float32),
           'tags': tfds.features.Sequence(
@@ -397,7 +398,7 @@ class _Listed(_Toy, skip_registration=True):
     for row in range(count):
       sentences = [f'{split} {row} .', ' ', 'It ended .']
       title = f'title {row}'
-      rest = {'score': 0.5, 'tags': [0, 1][: row % 3]}
+      rest = {'kind': 'story ', 'score': 0.5, 'tags': [0, 1][: row % 3]}
       yield row, {'title': title, 'sentences': sentences} | rest
 
 
@@ -414,6 +415,8 @@ def test_a_list_of_a_prepared_set_is_its_texts_in_parts(tmp_path):
   assert sorted(given) == [(f'test {n} .', 'It ended .') for n in range(4)]
   labels = read(text_field='title', label_field='tags').labels
   assert sorted(labels) == ['', '', 'old', 'old sad']
+  # What is typed as a label has no blanks around it either.
+  assert set(read(text_field='title', label_field='kind').labels) == {'story'}
   with pytest.raises(errors.UserError, match="text_field 'score' is '0.5'"):
     read(text_field='score')
 
