@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 import numpy as np
 from rich import table as rich_table
 
+from lvdecode import errors
 from lvdecode.evaluation import split as split_lib
 from lvdecode.tasks import inference
 from lvdecode.text import pipeline
@@ -221,6 +222,11 @@ def _running(
   done, columns = 0, []
   total = squares = np.asarray(-np.inf)
   for part in weights:
+    if not np.isfinite(part).all():
+      raise errors.UserError(
+        'the importance weights of a text are not finite: choose an earlier '
+        'checkpoint'
+      )
     rows = np.logaddexp(total, np.logaddexp.accumulate(part, axis=0))
     total = rows[-1]
     squares = np.logaddexp(squares, np.logaddexp.reduce(2 * part, axis=0))

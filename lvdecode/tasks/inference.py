@@ -260,7 +260,9 @@ class Inference:
     def of_text(text):
       *inputs, weights = text
       nll = self.model.apply(variables, *inputs, method='shifted_nll')
-      return jnp.sum(nll * weights[None], axis=1)
+      # Padding may be at odds with a shift, whose NaN is nobody's.
+      real = weights[None] > 0
+      return jnp.sum(jnp.where(real, nll * weights[None], 0.0), axis=1)
 
     targets, weights = batch.tokens[:, 1:], batch.weights[:, 1:]
     return lax.map(of_text, (states, targets, z, weights))

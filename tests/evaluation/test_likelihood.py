@@ -10,6 +10,7 @@ import pytest
 import tiny
 import truth
 
+from lvdecode import errors
 from lvdecode.evaluation import likelihood
 from lvdecode.latent import bounds
 from lvdecode.latent import gaussian
@@ -62,6 +63,23 @@ def test_the_bound_falls_to_the_truth(name):
   assert abs(got.nll - known) < 3 * got.monte_carlo_error
   assert got.monte_carlo_error < 0.02
   assert 1 < got.least_effective_samples < got.effective_samples < 500
+
+
+def test_a_bound_that_is_not_finite_is_refused(monkeypatch):
+  task = TASKS['linear']
+  weigh = type(task).weigh
+
+  def lost(self, params, batch, *rest):
+    weights = weigh(self, params, batch, *rest)
+    return weights.at[0, 1].set(jnp.nan)
+
+  monkeypatch.setattr(type(task), 'weigh', lost)
+  jax.clear_caches()
+  with pytest.raises(
+    errors.UserError, match='weights of a text are not finite'
+  ):
+    measure('linear', 3, batch_size=60)
+  jax.clear_caches()
 
 
 def weigh(task, params, keys, samples):

@@ -12,6 +12,7 @@ import tiny
 from lvdecode import errors
 from lvdecode.latent import gaussian
 from lvdecode.latent import rate
+from lvdecode.nn import vocabulary
 from lvdecode.tasks import inference
 from lvdecode.tasks import noise
 from lvdecode.text import pipeline
@@ -455,6 +456,21 @@ def test_many_z_at_the_softmax_share_the_states_of_a_text(settings, given):
   each = [weigh(jnp.asarray([number]))[0] for number in range(4)]
   np.testing.assert_allclose(many, jnp.stack(each), rtol=1e-5)
   assert (np.std(many, axis=0) > 1e-3).all()
+
+
+def test_padding_at_odds_with_a_shift_spoils_no_text(monkeypatch):
+  exact = vocabulary.shifted_nll
+  monkeypatch.setattr(
+    vocabulary,
+    'shifted_nll',
+    lambda *of_text: exact(*of_text).at[:, -1].set(jnp.nan),
+  )
+  task = tiny.task(tiny.shallow(points=('softmax',)))
+  params = tiny.params(task.model)
+  reading = task.read(params, BATCH)
+  weights = task.weigh(params, BATCH, reading, tiny.keys(), jnp.arange(2))
+  # The first text alone is long enough to have a token there.
+  assert np.isnan(weights).tolist() == [[True, False, False]] * 2
 
 
 def test_without_points_it_is_the_plain_language_model():
