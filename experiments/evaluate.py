@@ -17,11 +17,11 @@ import numpy as np
 from rich import console as rich_console
 
 from experiments import command
-from experiments import measures
 from experiments import opened
 from lvdecode import errors
 from lvdecode import trained
 from lvdecode.evaluation import figures
+from lvdecode.evaluation import measures
 from lvdecode.evaluation import provenance
 from lvdecode.evaluation import split as split_lib
 from lvdecode.evaluation import stored
@@ -68,6 +68,8 @@ def main() -> None:
   errors.at_least('--batch_size', _BATCH.value, 1)
   errors.one_of('--split', _SPLIT.value, ('train', 'validation', 'test'))
   errors.at_least('--texts', _TEXTS.value, 0)
+  if not _SECTIONS.value:
+    raise errors.UserError('--sections is empty: name some, or leave it out')
   for name in _SECTIONS.value:
     errors.one_of('--sections', name, (*measures.SECTIONS, 'all'))
   runs = [_evaluate(workdir) for workdir in workdirs]
@@ -114,40 +116,45 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
     names = ['classification']  # the others are of texts alone
   names = measures.applicable(names, model, data, _SPLIT.value)
   missing = [name for name in names if name not in found]
-  new, seconds, mistake = _measure(model, data, split, missing)
+  new, seconds, mistake = _measure(model, data, split, missing, path)
   found |= new
+  if missing and not new:
+    raise mistake or errors.UserError(
+      f'none of {", ".join(missing)} could be measured on these texts'
+    )
   title = f'{workdir.name}, step {model.step:,}, {_SPLIT.value} split'
-  written = {name: dataclasses.asdict(new[name]) for name in new}
+  # The texts of the data are no markup.
+  console = rich_console.Console(markup=False, emoji=False)
   if set(measures.HEADLINE) <= set(found):
     report = figures.compose(
       split, *(found[name] for name in measures.HEADLINE)
     )
-    written = {'figures': report.to_dict()} | written
+    origin = _origin(model, split, found['likelihood'].samples)
+    _store(path, origin, 'figures', report.to_dict(), seconds)
     found['figures'] = report
-  samples = found['likelihood'].samples if 'likelihood' in found else None
-  if missing and not new:  # and what the file holds stays
-    raise mistake or errors.UserError(
-      f'none of {", ".join(missing)} could be measured on these texts'
-    )
-  # Before anything is shown: what took hours is not lost to a mishap.
-  provenance.write(
-    path, _origin(model, split, samples), written, seconds, opened.STEP.value
-  )
-  # The texts of the data are no markup.
-  console = rich_console.Console(markup=False, emoji=False)
-  if 'figures' in found:
-    console.print(figures.to_table(found['figures'], title))
+    console.print(figures.to_table(report, title))
   for name, section in new.items():
     console.print(measures.SECTIONS[name].to_table(section, f'{title}: {name}'))
-  origin = provenance.read(path)
+  written = provenance.read(path)
   took = f'{sum(seconds.values()):.0f} s'
   if seconds.get('likelihood'):
-    each = 1e3 * origin['seconds_per_sample']
+    each = 1e3 * written['seconds_per_sample']
     took += f', likelihood {each:.2g} ms a sample of a text'
   print(f'{took}; written to {path}')
   if mistake is not None:
     raise mistake
-  return Evaluated(model, data, origin, found)
+  return Evaluated(model, data, written, found)
+
+
+def _store(
+  path: pathlib.Path,
+  origin: provenance.Provenance,
+  name: str,
+  section: dict[str, Any],
+  seconds: dict[str, float],
+) -> None:
+  """Writes a section as soon as it is known: it may have taken hours."""
+  provenance.write(path, origin, {name: section}, seconds, opened.STEP.value)
 
 
 def _origin(
@@ -235,9 +242,11 @@ def _measure(
   data: sources.Texts,
   split: split_lib.Split,
   names: list[str],
+  path: pathlib.Path,
 ) -> tuple[dict[str, Any], dict[str, float], errors.UserError | None]:
   """Each section, how long it took in seconds, and what ended the work.
 
+  Each is in the file before the next is begun: a mishap then costs no more.
   A section that finds the data wanting ends it if it was asked for by name, and
   is left out if all were.
   """
@@ -267,6 +276,9 @@ def _measure(
         logging.info('without %s: %s', name, error)
         continue
     seconds[name] = round(time.perf_counter() - begin, 1)
+    samples = _SAMPLES.value if name == 'likelihood' else None
+    section = dataclasses.asdict(found[name])
+    _store(path, _origin(model, split, samples), name, section, seconds)
   return found, seconds, None
 
 

@@ -115,7 +115,7 @@ def folder(workdir: pathlib.Path) -> pathlib.Path:
   try:
     path.mkdir(exist_ok=True)
     probe.touch()
-    probe.unlink()
+    probe.unlink(missing_ok=True)  # by another evaluation of the run
   except OSError as error:
     raise errors.UserError(
       f'{path} cannot be written to: {error.strerror}'
@@ -160,7 +160,7 @@ def write(
   path: pathlib.Path,
   provenance: Provenance,
   sections: dict[str, dict[str, Any]],
-  seconds: dict[str, float],
+  seconds: Mapping[str, float],
   asked_step: int | None = None,
 ) -> None:
   """Writes {'provenance': …} and an object for each section.
@@ -179,7 +179,7 @@ def write(
   """
   origin = dataclasses.asdict(provenance)
   kept, before, seconds_before = _measured_before(path, origin)
-  seconds = seconds_before | seconds
+  seconds = {**seconds_before, **seconds}
   if origin['samples'] is None:
     origin['samples'] = before
   elif origin['samples'] != before:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 
 import jax
 import pytest
@@ -107,6 +108,17 @@ def test_every_field_is_written(workdir):
   got = written(workdir, {'use': {}})['provenance']
   names = {f.name for f in dataclasses.fields(provenance.Provenance)}
   assert set(got) == names | {'seconds', 'asked_step'}
+
+
+def test_another_evaluation_may_try_the_folder_too(tmp_path, monkeypatch):
+  touch = pathlib.Path.touch
+
+  def and_the_other_ends(path):
+    touch(path)
+    path.unlink()
+
+  monkeypatch.setattr(pathlib.Path, 'touch', and_the_other_ends)
+  assert provenance.folder(tmp_path).is_dir()
 
 
 def test_a_folder_in_the_way_is_named(tmp_path):

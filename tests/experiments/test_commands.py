@@ -15,8 +15,15 @@ import pytest
 import lvdecode
 
 QUICK = '--config=configs/quickstart.py:quick'
-SHORT = (
+# One layer and one length: what is compiled is most of a command's time.
+SMALL = (
   QUICK,
+  '--config.model.decoder.layers=1',
+  '--config.model.encoder.layers=1',
+)
+SHORT = (
+  *SMALL,
+  '--config.pipeline.lengths=(22,)',
   '--config.training.steps=4',
   '--config.training.evaluate_every=2',
   '--config.training.checkpoint_every=2',
@@ -259,6 +266,7 @@ def test_texts_may_come_from_flags_and_files(call, workdir, tmp_path):
   [
     ('evaluate', ['--split=dev'], ["'dev'", 'validation']),
     ('evaluate', ['--samples=0'], ['samples = 0']),
+    ('evaluate', ['--sections='], ['--sections is empty']),
     ('evaluate', ['--out=page.html'], ['page.html', '--report']),
     ('evaluate', ['--workdir=two'], ['2 times', 'one run']),
     ('evaluate', ['--sections=use,info'], ["'info'", 'information']),
@@ -324,6 +332,34 @@ def test_a_mistake_leaves_the_figures_that_are_stored(call, workdir, tmp_path):
   assert (copy / 'evaluation' / 'test.json').read_text() == before
 
 
+# The evaluation, in whose third section the machine gives up.
+BREAKS_DOWN = """
+from experiments import command, evaluate
+from lvdecode.evaluation import measures
+
+def measure(asked):
+  raise MemoryError('no room')
+
+section = measures.SECTIONS['use']._replace(measure=measure)
+measures.SECTIONS['use'] = section
+command.run(evaluate.main)
+"""
+
+
+@pytest.mark.slow
+def test_what_was_measured_before_a_breakdown_is_stored(workdir, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(workdir, copy)
+  shutil.rmtree(copy / 'evaluation', ignore_errors=True)
+  flags = (f'--workdir={copy}', '--samples=2', '--texts=40')
+  code, _, err = house.call(house.ROOT, '-c', BREAKS_DOWN, *flags)
+  assert code == 1 and 'no room' in err, err
+  written = json.loads((copy / 'evaluation' / 'test.json').read_text())
+  assert set(written) == {'provenance', 'likelihood', 'information'}
+  assert set(written['provenance']['seconds']) > {'likelihood', 'information'}
+  assert written['provenance']['samples'] == 2
+
+
 @pytest.mark.slow
 def test_an_exported_folder_serves_as_the_run_did(call, workdir, tmp_path):
   folder = tmp_path / 'deep' / 'exported'
@@ -365,7 +401,7 @@ def test_other_settings_are_refused_by_name(call, workdir):
 @pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bits(call, start, environment, tmp_path):
   """SIGKILL at several moments, the same command again each time."""
-  flags = (QUICK, '--config.training.steps=40')
+  flags = (*SMALL, '--config.training.steps=40')
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
   assert call('run', *flags, f'--workdir={whole}')[0] == 0
   for after in (1, 2, 3):  # checkpoints and lines, in whatever state they are
