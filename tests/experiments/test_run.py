@@ -39,8 +39,8 @@ def test_a_controlled_run_that_stopped_ends_as_one_that_did_not(tmp_path):
   config.training.steps = 4
   config.training.evaluate_every = config.training.checkpoint_every = 2
   built = settings.from_dict(config.to_dict())
-  for name in ('whole', 'stopped'):
-    run.train(built, tmp_path / name)
+  run.train(built, tmp_path / 'whole')
+  shutil.copytree(tmp_path / 'whole', tmp_path / 'stopped')
   shutil.rmtree(tmp_path / 'stopped' / 'checkpoints' / '4')
   run.train(built, tmp_path / 'stopped')
   whole, stopped = (

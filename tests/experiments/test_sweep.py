@@ -24,7 +24,10 @@ def get_config(arg=''):
   c.objective.beta.duration = '50 %'
   c.optimizer.warmup_steps = 2
   c.evaluation.texts = 16
+  c.pipeline.lengths = c.pipeline.lengths[-1:]
   c.model.decoder.dropout = 0.1
+  c.model.decoder.layers = c.model.encoder.layers = 1
+  c.model.injection.points = ('memory',)
   return base.variants(c, arg, {'broken': lambda c: None})
 
 
