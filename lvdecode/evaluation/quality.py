@@ -45,7 +45,8 @@ class Diversity:
     distinct_1: different words, of all words (Li et al. 2016).
     distinct_2: different pairs of neighbouring words, of all pairs.
     duplicates: share of the texts that occurred before in the set.
-    memorised: share of the texts that are, word for word, a training text.
+    memorised: share of the texts that are, word for word, a training text; one
+      that the model saw cut counts whole, so that it cannot write it.
   """
 
   texts: int
