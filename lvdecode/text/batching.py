@@ -32,28 +32,30 @@ def _plan(
 ) -> _Plan:
   """Shuffles, sorts into lengths, and shuffles the resulting batches.
 
-  What does not fill a batch of its length moves up to the next longer one, so
-  no length is starved and only N mod batch_size texts sit an epoch out,
-  others in each epoch. Which length comes when does not depend on the seed,
-  so that runs of several seeds can be trained in one program.
+  N mod batch_size texts sit an epoch out, drawn from all of them in each epoch.
+  What does not fill a batch of its length moves up to the next longer one.
+  Which length comes when, and how many texts of each sit out, does not depend
+  on the seed, so that runs of several seeds can be trained in one program.
   """
+  count, rest = divmod(len(corpus.rows), settings.batch_size)
   # Sorting raw bits, whose stream NumPy promises never to change, where
   # `Generator.permutation` may: a run can resume under a later NumPy.
   bits = np.random.PCG64(np.random.SeedSequence((seed, epoch)))
   order = np.argsort(bits.random_raw(len(corpus.rows)), kind='stable')
   bucket = corpora.buckets(corpus.lengths[order], settings.lengths)
+  of_all = np.random.PCG64(np.random.SeedSequence(epoch))
+  shuffled = np.argsort(of_all.random_raw(count), kind='stable')
+  drawn = np.argsort(of_all.random_raw(len(order)), kind='stable')[:rest]
+  out = np.bincount(np.sort(bucket)[drawn], minlength=len(settings.lengths))
   batches, lengths = [], []
   waiting = order[:0]
   for index, length in enumerate(settings.lengths):
-    waiting = np.concatenate([waiting, order[bucket == index]])
-    count = len(waiting) // settings.batch_size
-    full = count * settings.batch_size
-    batches.append(waiting[:full].reshape(count, settings.batch_size))
-    lengths.append(np.full(count, length))
-    waiting = waiting[full:]
-  total = len(corpus.rows) // settings.batch_size
-  bits = np.random.PCG64(np.random.SeedSequence(epoch))
-  shuffled = np.argsort(bits.random_raw(total), kind='stable')
+    waiting = np.concatenate([waiting, order[bucket == index][out[index] :]])
+    full = len(waiting) // settings.batch_size
+    here = waiting[: full * settings.batch_size]
+    batches.append(here.reshape(full, settings.batch_size))
+    lengths.append(np.full(full, length))
+    waiting = waiting[len(here) :]
   return _Plan(
     np.concatenate(batches)[shuffled], np.concatenate(lengths)[shuffled]
   )

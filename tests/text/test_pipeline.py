@@ -156,6 +156,18 @@ def test_other_texts_are_left_out_in_another_epoch(corpus):
   assert left_out[0] != left_out[1]
 
 
+def test_no_length_sits_out_more_often_than_others(tokenizer):
+  """Of 41 texts in batches of 8 one sits out; the long one as any other."""
+  texts = ['w1'] * 40 + ['w1 w2 w3 w4 w5 w6 w7 w8']
+  settings = _settings(batch_size=8, lengths=(3, 10))
+  corpus = _numbered(corpora.tokenize(texts, tokenizer, settings))
+  iterator = batching.train_batches(corpus, settings, seed=1)
+  batches = _take(iterator, 100 * batching.batches_per_epoch(corpus, settings))
+  seen = np.bincount(np.concatenate([b.tokens[:, 0] for b in batches]))
+  assert seen.sum() == 100 * 40
+  assert 90 <= seen[40] < 100 and seen.min() >= 90
+
+
 @pytest.mark.parametrize('start', [0, 5, 36, 37, 38, 1000])
 def test_a_batch_is_a_pure_function_of_seed_and_index(corpus, start):
   settings = _settings()
