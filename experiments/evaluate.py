@@ -5,8 +5,10 @@ python -m experiments.evaluate --workdir=runs/a --sections=information,use
 python -m experiments.evaluate --workdir=runs/a --workdir=runs/b --report
 """
 
+from collections.abc import Callable
 import contextlib
 import dataclasses
+import functools
 import logging
 import pathlib
 import time
@@ -30,6 +32,7 @@ from lvdecode.report import exhibit
 from lvdecode.report import page
 from lvdecode.text import sources
 from lvdecode.text import supervision
+from lvdecode.training import checkpoint
 from lvdecode.training import workdir as workdir_lib
 
 _SPLIT = flags.DEFINE_string('split', 'test', 'train, validation or test.')
@@ -52,6 +55,12 @@ _REPORT = flags.DEFINE_bool(
   False,
   'Write a page of all that is known of the run, or of several side by side; '
   'what was measured before is not measured again.',
+)
+_MISSING = flags.DEFINE_bool(
+  'missing',
+  False,
+  'Measure only what was not measured by this code with these settings and K, as '
+  '--report does.',
 )
 _OUT = flags.DEFINE_string(
   'out', None, 'The page; by default report/index.html in the (first) workdir.'
@@ -98,6 +107,8 @@ class Evaluated(NamedTuple):
 
 
 def _evaluate(workdir: pathlib.Path) -> Evaluated:
+  # Before a model is chosen: a run that trains meanwhile has later ones.
+  latest = max(checkpoint.steps(workdir), default=None)
   model = opened.load(workdir)
   if _REPORT.value:  # before hours of work: an exported model has no curves
     curves.read_metrics(workdir)
@@ -109,6 +120,7 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
   path = provenance.folder(workdir) / f'{_SPLIT.value}.json'
   data, split = _split(model)
   found = _measured_before(model, split, path)
+  store = functools.partial(_store, path, latest)
   names = _names()
   if (
     model.config.semi_supervised.labels and not flags.FLAGS['sections'].present
@@ -116,7 +128,7 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
     names = ['classification']  # the others are of texts alone
   names = measures.applicable(names, model, data, _SPLIT.value)
   missing = [name for name in names if name not in found]
-  new, seconds, mistake = _measure(model, data, split, missing, path)
+  new, seconds, mistake = _measure(model, data, split, missing, store)
   found |= new
   if missing and not new:
     raise mistake or errors.UserError(
@@ -130,7 +142,7 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
       split, *(found[name] for name in measures.HEADLINE)
     )
     origin = _origin(model, split, found['likelihood'].samples)
-    _store(path, origin, 'figures', report.to_dict(), seconds)
+    store(origin, 'figures', report.to_dict(), seconds)
     found['figures'] = report
     console.print(figures.to_table(report, title))
   for name, section in new.items():
@@ -148,13 +160,16 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
 
 def _store(
   path: pathlib.Path,
+  latest: int | None,
   origin: provenance.Provenance,
   name: str,
   section: dict[str, Any],
   seconds: dict[str, float],
 ) -> None:
   """Writes a section as soon as it is known: it may have taken hours."""
-  provenance.write(path, origin, {name: section}, seconds, opened.STEP.value)
+  provenance.write(
+    path, origin, {name: section}, seconds, opened.STEP.value, latest
+  )
 
 
 def _origin(
@@ -177,10 +192,12 @@ def _measured_before(
   split: split_lib.Split,
   path: pathlib.Path,
 ) -> dict[str, Any]:
-  """What a page need not measure again; with any K, if none is asked for."""
-  if not _REPORT.value:
+  """What need not be measured again; with any K, if a page asks for none."""
+  if not (_REPORT.value or _MISSING.value):
     return {}
-  samples = _SAMPLES.value if flags.FLAGS['samples'].present else None
+  samples = None
+  if _MISSING.value or flags.FLAGS['samples'].present:
+    samples = _SAMPLES.value
   stored_before = provenance.measured(
     path, _origin(model, split, None), samples
   )
@@ -242,7 +259,7 @@ def _measure(
   data: sources.Texts,
   split: split_lib.Split,
   names: list[str],
-  path: pathlib.Path,
+  store: Callable[..., None],
 ) -> tuple[dict[str, Any], dict[str, float], errors.UserError | None]:
   """Each section, how long it took in seconds, and what ended the work.
 
@@ -278,7 +295,7 @@ def _measure(
     seconds[name] = round(time.perf_counter() - begin, 1)
     samples = _SAMPLES.value if name == 'likelihood' else None
     section = dataclasses.asdict(found[name])
-    _store(path, _origin(model, split, samples), name, section, seconds)
+    store(_origin(model, split, samples), name, section, seconds)
   return found, seconds, None
 
 

@@ -13,8 +13,6 @@ import time
 from typing import Any, NamedTuple
 
 from experiments import command
-from lvdecode.evaluation import measures
-from lvdecode.evaluation import provenance
 from lvdecode.sweeps import points as points_lib
 from lvdecode.sweeps import table
 from lvdecode.sweeps import vectorize as vectorize_lib
@@ -69,25 +67,24 @@ class Plan(NamedTuple):
       f'--workdir={self.folder / point.name}',
       f'--split={self.split}',
       f'--samples={self.samples}',
+      '--missing',
     ]
     if self.texts:
       words.append(f'--texts={self.texts}')
     sections = self.sections.get(point.name, ())
-    path = table.evaluation(self.folder, point, self.split)
-    if self._row(point, ()).status == 'done' and provenance.by_this_code(path):
-      # The others join its file.
-      sections = tuple(s for s in sections if s not in measures.HEADLINE)
     if sections:
       words.append(f'--sections={",".join(sections)}')
     return words
 
   def row(self, point: points_lib.Point) -> table.Row:
     """What became of a point."""
-    return self._row(point, self.sections.get(point.name, ()))
-
-  def _row(self, point, sections):
     return table.read(
-      self.folder, point, self.split, self.samples, self.texts, sections
+      self.folder,
+      point,
+      self.split,
+      self.samples,
+      self.texts,
+      self.sections.get(point.name, ()),
     )
 
 

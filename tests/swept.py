@@ -3,10 +3,8 @@
 import json
 
 from configs import base
-from lvdecode.evaluation import provenance
 from lvdecode.sweeps import points
 from lvdecode.sweeps import table
-from lvdecode.training import hosts
 
 BASE = base.get_config('quick').to_dict()
 TEXTS = 9  # asked for
@@ -65,8 +63,7 @@ def evaluated(folder, point, **changes):
     'asked_texts': TEXTS,
     'asked_step': None,
     'seed': 0,
-    'code': hosts.code()['code.source'],
-    'libraries': provenance.libraries(),
+    'latest_step': point.settings.training.steps,
   }
   text = json.dumps({'figures': figures | changes, 'provenance': origin})
   (home / 'test.json').write_text(text)

@@ -128,18 +128,6 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   return json.loads(path.read_text())['provenance']
 
 
-def by_this_code(path: pathlib.Path) -> bool:
-  """Whether sections that are added to the file can join what it has."""
-  try:
-    found = read(path)
-    return (found['code'], found['libraries']) == (
-      hosts.code()['code.source'],
-      libraries(),
-    )
-  except (OSError, ValueError, KeyError, TypeError):
-    return False
-
-
 def measured(
   path: pathlib.Path, provenance: Provenance, samples: int | None
 ) -> dict[str, dict[str, Any]]:
@@ -162,6 +150,7 @@ def write(
   sections: dict[str, dict[str, Any]],
   seconds: Mapping[str, float],
   asked_step: int | None = None,
+  latest_step: int | None = None,
 ) -> None:
   """Writes {'provenance': …} and an object for each section.
 
@@ -176,6 +165,8 @@ def write(
     seconds: the duration by section, the one thing that a rerun changes.
     asked_step: the checkpoint that was asked for; None for the run's best or
       latest. No figure depends on who chose it.
+    latest_step: of the checkpoints that there were, of which the best may be an
+      earlier one; None for an exported model.
   """
   origin = dataclasses.asdict(provenance)
   kept, before, seconds_before = _measured_before(path, origin)
@@ -184,7 +175,11 @@ def write(
     origin['samples'] = before
   elif origin['samples'] != before:
     kept = {name: kept[name] for name in kept if name not in _OF_SAMPLES}
-  beside: dict[str, Any] = {'asked_step': asked_step, 'seconds': seconds}
+  beside: dict[str, Any] = {
+    'asked_step': asked_step,
+    'latest_step': latest_step,
+    'seconds': seconds,
+  }
   if 'likelihood' in seconds:
     draws = provenance.texts * origin['samples']
     beside['seconds_per_sample'] = seconds['likelihood'] / draws
@@ -201,7 +196,7 @@ def _measured_before(
     sections = json.loads(path.read_text())
     before = sections.pop('provenance')
     seconds = before.pop('seconds')
-    for name in ('seconds_per_sample', 'asked_step'):
+    for name in ('seconds_per_sample', 'asked_step', 'latest_step'):
       before.pop(name, None)
     samples = before['samples']
   except (OSError, ValueError, KeyError, AttributeError, TypeError):

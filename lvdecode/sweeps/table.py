@@ -83,10 +83,12 @@ def read(
 
   It is done when it was trained to its end and evaluated with this K, on
   `texts` texts of the split (0: all of them), these sections at least; a
-  checkpoint or a seed that somebody asked for is another evaluation.
+  checkpoint or a seed that somebody asked for is another evaluation, and so is
+  one of a run that was not at its end.
   """
   path = evaluation(folder, point, split)
-  figures = _figures(path, samples, texts, sections)
+  last = point.settings.training.steps
+  figures = _figures(path, samples, texts, sections, last)
   if figures and trained(folder, point):
     return Row(point=point, status='done', figures=figures, error='')
   error = folder / point.name / ERROR
@@ -244,7 +246,11 @@ def _numbers(rows: Sequence[Row], name: str) -> set[int]:
 
 
 def _figures(
-  path: pathlib.Path, samples: int, texts: int, sections: Collection[str]
+  path: pathlib.Path,
+  samples: int,
+  texts: int,
+  sections: Collection[str],
+  last: int,
 ) -> dict[str, float]:
   """Of an evaluation with these numbers; empty if there is none."""
   try:
@@ -254,11 +260,12 @@ def _figures(
       origin.get('asked_texts'),
       origin.get('asked_step'),
       origin.get('seed', _SEED),
+      origin.get('latest_step', last),
     )
   except (OSError, ValueError, LookupError, AttributeError, TypeError):
     return {}  # none, or a damaged one: it is evaluated anew
   found = written.get('figures')
-  if asked != (texts, None, _SEED):
+  if asked != (texts, None, _SEED, last):
     return {}
   if not written.keys() >= set(sections):
     return {}

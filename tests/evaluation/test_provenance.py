@@ -107,7 +107,7 @@ def test_a_file_of_another_kind_is_replaced(workdir, text):
 def test_every_field_is_written(workdir):
   got = written(workdir, {'use': {}})['provenance']
   names = {f.name for f in dataclasses.fields(provenance.Provenance)}
-  assert set(got) == names | {'seconds', 'asked_step'}
+  assert set(got) == names | {'seconds', 'asked_step', 'latest_step'}
 
 
 def test_another_evaluation_may_try_the_folder_too(tmp_path, monkeypatch):

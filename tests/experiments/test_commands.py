@@ -191,6 +191,10 @@ def test_the_figures_are_printed_and_stored(call, workdir):
     for name in ('seconds', 'seconds_per_sample'):
       assert whole['provenance'].pop(name)
   assert first == second
+  # Nothing is missing, of this K.
+  code, out, err = call('evaluate', *flags, '--samples=2', '--missing')
+  assert code == 0 and 'a sample of a text' not in out, err
+  assert json.loads(path.read_text()).keys() == first.keys()
   # A section alone leaves the others there; another seed does not.
   assert call('evaluate', *flags, '--sections=information')[0] == 0
   assert set(json.loads(path.read_text())) == set(first)
@@ -387,7 +391,7 @@ def test_an_exported_folder_serves_as_the_run_did(call, workdir, tmp_path):
 def measured(workdir):
   """The figures of the test split, and what they are a function of."""
   found = json.loads((workdir / 'evaluation' / 'test.json').read_text())
-  for name in ('seconds', 'seconds_per_sample', 'asked_step'):
+  for name in ('seconds', 'seconds_per_sample', 'asked_step', 'latest_step'):
     del found['provenance'][name]
   return found
 

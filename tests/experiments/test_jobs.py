@@ -32,23 +32,15 @@ def test_sections_are_asked_for_point_by_point(tmp_path):
   assert asked(chosen.evaluation(other, 'python')) == []
 
 
-def test_what_other_code_measured_is_asked_for_again(tmp_path):
-  """Sections of one file are of one code: the others would go."""
-  point = swept.all_points()[0]
-  chosen = plan(tmp_path, {point.name: (*HEADLINE, 'completion')})
-  for change in ({'code': 'other'}, {'libraries': {}}):
-    swept.evaluated(tmp_path, point)
-    swept.came_from(tmp_path, point, **change)
-    found = asked(chosen.evaluation(point, 'python'))
-    assert found == ['likelihood,information,use,completion']
-
-
-def test_what_was_measured_before_is_not_asked_for_again(tmp_path):
+def test_a_point_that_lacks_a_section_is_open(tmp_path):
   point = swept.all_points()[0]
   chosen = plan(tmp_path, {point.name: (*HEADLINE, 'completion')})
   swept.evaluated(tmp_path, point)
   assert chosen.row(point).status == 'open'
-  assert asked(chosen.evaluation(point, 'python')) == ['completion']
+  # All of them: what another code or device measured does not stay.
+  words = chosen.evaluation(point, 'python')
+  assert asked(words) == ['likelihood,information,use,completion']
+  assert '--missing' in words
   sections = dict.fromkeys(HEADLINE, {})
   swept.measured(tmp_path, point, completion=swept.COMPLETION, **sections)
   assert chosen.row(point).status == 'done'

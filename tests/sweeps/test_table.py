@@ -147,7 +147,9 @@ def test_figures_of_other_texts_do_not_count(tmp_path):
   assert statuses == ['done', 'open', 'open']
 
 
-@pytest.mark.parametrize('change', [{'asked_step': 500}, {'seed': 99}])
+@pytest.mark.parametrize(
+  'change', [{'asked_step': 500}, {'seed': 99}, {'latest_step': 40}]
+)
 def test_an_evaluation_that_somebody_asked_for_is_not_the_sweeps(
   tmp_path, change
 ):
