@@ -5,6 +5,7 @@ import ctypes
 import logging
 import os
 import pathlib
+import re
 import signal
 import sys
 import time
@@ -44,6 +45,7 @@ _HEARTBEAT_SECONDS = flags.DEFINE_integer(
 )
 
 _PATIENCE = 10.0  # seconds
+_KEY = re.compile(r'--config(\.\w+(\[[^]]*\])*)+')
 
 
 # Environment variable: the process this one must not outlive.
@@ -80,8 +82,11 @@ def config(value: config_dict.ConfigDict | None) -> dict[str, Any]:
   try:
     return value.to_dict()
   except OSError as error:  # config_flags keeps it until the first use
-    reason = str(error).split('Attempted')[-1]
-    raise errors.UserError(f'--config cannot be read: {reason}') from error
+    raise errors.UserError(_unreadable(error)) from error
+
+
+def _unreadable(error: OSError) -> str:
+  return f'--config cannot be read: {str(error).split("Attempted")[-1]}'
 
 
 class Progress:
@@ -148,8 +153,16 @@ def run_with_word(main: Callable[[str], None], default: str) -> None:
 
 
 def _parse(argv, words=0):
+  for word in argv[1:]:
+    flag = word.partition('=')[0]
+    if flag.startswith('--config.') and not _KEY.fullmatch(flag):
+      fail(
+        f'{flag} is no key of the config: keys are like --config.training.steps'
+      )
   try:
     rest = flags.FLAGS(argv)
+  except OSError as error:  # of a config that other flags would change
+    fail(_unreadable(error))
   # Of config_flags, for --config.a.b.
   except (AttributeError, LookupError) as error:
     # The message arrives as the representation of a string.

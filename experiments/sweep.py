@@ -24,8 +24,8 @@ from rich import markdown as rich_markdown
 
 from experiments import command
 from experiments import jobs
-from experiments import measures
 from lvdecode import errors
+from lvdecode.evaluation import measures
 from lvdecode.report import comparisons
 from lvdecode.report import style
 from lvdecode.sweeps import points as points_lib

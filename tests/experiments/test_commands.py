@@ -105,6 +105,12 @@ def test_a_mistake_in_a_flag_is_one_line(call, flags, words):
     ((QUICK, "--config.model.injection.points=('inptu',)"), ["'input'"]),
     (('--config=configs/quickstart.py:fast',), ['fast', 'quick']),
     (('--config=configs/nothing.py',), ['configs/nothing.py']),
+    (
+      ('--config=configs/nothing.py', '--config.seed=1'),
+      ['configs/nothing.py'],
+    ),
+    ((QUICK, '--config.training.log-every=5'), ['--config.training.log-every']),
+    ((QUICK, '--config.model.=5'), ['--config.model.']),
     ((), ['--config is missing']),
     ((QUICK, '--workdir='), ['--workdir is missing']),
     ((QUICK, 'words'), ["'words'"]),
