@@ -106,6 +106,8 @@ def _check_alike(
     return
   what = dict(workdir_lib.dotted(settings_lib.to_dict(settings)))
   del what['data.path']  # what lies there is compared
+  if settings.pretrained.decoder:
+    del what['tokenizer.path']  # process 0's copy is everybody's
   hosts.compare(what | hosts.code() | {'--workdir': str(workdir.absolute())})
 
 
@@ -148,11 +150,13 @@ def train_together(
   with contextlib.ExitStack() as stack:
     runs = []
     for name, settings in members.items():
+      files = contextlib.ExitStack()
       try:
         opened = _opened(settings, folder / name, name, together=True)
-        runs.append(stack.enter_context(opened))
+        runs.append(files.enter_context(opened))
       except errors.UserError as error:
         failed[name] = error
+      stack.callback(_left, files, name, failed)
     numbers = [vectorize.numbers(members[spec.name]) for spec in runs]
     if runs:
       failed |= together.run(
@@ -167,6 +171,17 @@ def train_together(
     print(f'error: {name}: {words}', file=sys.stderr)
   if failed:
     sys.exit(2)
+
+
+def _left(files, name, failed):
+  """Leaves a member's folder by its own failure, as if it were alone."""
+  try:
+    with files:
+      if name in failed:
+        raise failed[name]
+  except errors.UserError as error:
+    if error is not failed.get(name):
+      raise
 
 
 def _members(config, text) -> dict[str, settings_lib.Settings]:

@@ -159,6 +159,18 @@ def test_runs_trained_together_end_as_one_by_one(tmp_path):
     assert files == there
 
 
+@pytest.mark.slow
+def test_a_mistake_of_a_member_leaves_its_folder_as_it_was(tmp_path, capsys):
+  config = base.get_config('quick')
+  config.optimizer.multipliers = (('nothing', 1.0), ('.*', 1.0))
+  config.training.parallel = 'jit'
+  built = settings.from_dict(config.to_dict())
+  with pytest.raises(SystemExit):
+    run.train_together({'one': built}, tmp_path)
+  assert "'nothing'" in capsys.readouterr().err
+  assert {path.name for path in (tmp_path / 'one').iterdir()} <= {'data', '.lock'}
+
+
 def test_micro_batches_of_one_text_are_refused_where_texts_are_compared():
   """63 texts in micro-batches of 2 at most are taken one by one."""
   config = base.get_config('quick')
