@@ -205,6 +205,11 @@ def _check_format(path: pathlib.Path, fields: rows_lib.Fields) -> None:
       f"data.condition_field '{fields.condition}': {path} has only texts, give "
       'a .tsv or a .jsonl'
     )
+  if fields.label and path.suffix == '.txt':
+    raise errors.UserError(
+      f"data.label_field '{fields.label}': {path} has only texts, give a .tsv or "
+      "a .jsonl, or set it to ''"
+    )
   if path.suffix == '.tsv':
     errors.one_of(
       'data.condition_field', fields.condition, ('', 'label', 'condition')

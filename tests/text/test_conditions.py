@@ -492,6 +492,7 @@ _STORY = {'story': 'missing'}
     ('a.tsv', 'l\tt\n', _FIELD, "data.condition_field = 'p'"),
     ('a.tsv', 'l\tt\n', _STORY, "data.story 'missing' reads lists"),
     ('a.txt', 't\n', _FIELD, 'has only texts'),
+    ('a.txt', 't\n', {'label_field': 'l'}, "data.label_field 'l'"),
     ('a.jsonl', '{"text": "a"}\n', _FIELD, "a.jsonl:1: no field 'p'"),
     ('a.jsonl', '{"text": "a", "p": " "}', _FIELD, "field 'p' is ' '"),
     ('a.jsonl', '{"text": "a", "p": []}', _FIELD, "field 'p' is []"),
