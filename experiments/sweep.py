@@ -168,7 +168,7 @@ def _prepare(folder: pathlib.Path, points: Sequence[points_lib.Point]) -> None:
     if data not in prints:
       sources.read(data, _SPLIT.value, folder)
       prints[data] = sources.fingerprint(data, folder)
-    if point.in_epochs and point.settings.pipeline.overlong == 'truncate':
+    if point.in_epochs:
       if data not in texts:
         texts[data] = len(sources.read(data, 'train', folder).texts)
       point.check_schedules(texts[data])

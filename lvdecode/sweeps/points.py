@@ -62,8 +62,14 @@ class Point:
 
   @property
   def in_epochs(self) -> bool:
-    """Whether only the data say how long its schedule is."""
-    duration = self.settings.objective.beta.duration
+    """Whether the number of training texts says how long its schedule is.
+
+    Not where some are left out or come more often: that is for a run to see.
+    """
+    chosen = self.settings
+    if chosen.pipeline.overlong == 'drop' or chosen.semi_supervised.labels:
+      return False
+    duration = chosen.objective.beta.duration
     return schedules.parse_duration('', duration).unit == 'epochs'
 
   def check_schedules(self, texts: int) -> None:
@@ -253,8 +259,13 @@ def may_change(settings: settings_lib.Settings) -> tuple[str, ...]:
     kept.add('training.micro_batch')
     if training.micro_batch or training.accumulate > 1:
       kept.add('training.parallel')
-  found = (*NO_PART_OF_A_RUN, *_NO_PART_OF_A_FIGURE)
+  found = (*NO_PART_OF_A_RUN, *_NO_PART_OF_A_FIGURE, *_derived(settings))
   return tuple(key for key in found if key not in kept)
+
+
+def _derived(settings: settings_lib.Settings) -> tuple[str, ...]:
+  """Where a hub has put the decoder's tokenizer, of which a run has its own."""
+  return ('tokenizer.path',) if settings.pretrained.decoder else ()
 
 
 def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:
@@ -263,6 +274,7 @@ def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:
   # Without micro-batches there are none to tell apart, and names stay.
   if settings.training.micro_batch or settings.training.accumulate > 1:
     left_out &= {*may_change(settings)}
+  left_out.update(_derived(settings))
   return hashlib.sha256(text_without(settings, left_out).encode()).hexdigest()
 
 

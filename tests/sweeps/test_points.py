@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from configs import aspect_semisupervised
 from configs import base
 from lvdecode import errors
 from lvdecode import settings as settings_lib
@@ -194,10 +195,35 @@ def test_a_schedule_in_epochs_is_checked_once_the_data_are_known():
     {key: '9 steps'}, {key: '3 epochs'}, {key: '4 epochs'}
   )
   assert [p.in_epochs for p in (steps, short, long)] == [False, True, True]
+  (dropping,) = expand({key: '3 epochs', 'pipeline.overlong': 'drop'})
+  assert not dropping.in_epochs
+  # Some of whose texts have no label, which may count for nothing.
+  tree = aspect_semisupervised.get_config('quick').to_dict()
+  tree['data']['path'] = 'somewhere'
+  (labelled,) = points.expand(tree, lambda add: add({key: '3 epochs'}))
+  assert not labelled.in_epochs
   # 60 steps of 16 texts are three epochs of 320.
   short.check_schedules(320)
   with pytest.raises(errors.UserError, match=r'duration = .4 epochs.*4 epochs'):
     long.check_schedules(320)
+
+
+def test_where_the_hub_has_put_a_tokenizer_makes_no_other_run(monkeypatch):
+  folder = 'commit'
+  sizes = {'layers': 2, 'heads': 2, 'width': 32, 'inner': 64}
+  rest = {'positions': 64, 'activation': 'gelu_tanh', 'epsilon': 1e-5}
+  monkeypatch.setattr(
+    points.beginning.gpt2, 'sizes', lambda name: (folder, sizes | rest)
+  )
+  change = {'pretrained.decoder': 'someone/gpt2'}
+  (one,) = expand(change)
+  folder = 'another'
+  (two,) = expand(change)
+  assert one.settings.tokenizer.path != two.settings.tokenizer.path
+  assert one.digest == two.digest
+  assert 'tokenizer.path' in points.may_change(one.settings)
+  (own,) = expand({'tokenizer.kind': 'file', 'tokenizer.path': 'here'})
+  assert 'tokenizer.path' not in points.may_change(own.settings)
 
 
 def test_devices_make_no_other_run():
