@@ -45,7 +45,8 @@ _HEARTBEAT_SECONDS = flags.DEFINE_integer(
 )
 
 _PATIENCE = 10.0  # seconds
-_KEY = re.compile(r'--config(\.\w+(\[[^]]*\])*)+')
+_OF_CONFIG = re.compile(r'--?(no)?config\.')
+_KEY = re.compile(r'--?(no)?config(\.[^\W\d]\w*(\[[^]]*\])*)+')
 
 
 # Environment variable: the process this one must not outlive.
@@ -155,7 +156,7 @@ def run_with_word(main: Callable[[str], None], default: str) -> None:
 def _parse(argv, words=0):
   for word in argv[1:]:
     flag = word.partition('=')[0]
-    if flag.startswith('--config.') and not _KEY.fullmatch(flag):
+    if _OF_CONFIG.match(flag) and not _KEY.fullmatch(flag):
       fail(
         f'{flag} is no key of the config: keys are like --config.training.steps'
       )

@@ -119,8 +119,10 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
       )
   path = provenance.folder(workdir) / f'{_SPLIT.value}.json'
   data, split = _split(model)
-  found = _measured_before(model, split, path)
-  store = functools.partial(_store, path, latest)
+  # Once: it says what is measured from here on, whatever becomes of the files.
+  origin = _origin(model, split)
+  found = _measured_before(path, origin, split)
+  store = functools.partial(_store, path, latest, origin)
   names = _names()
   if (
     model.config.semi_supervised.labels and not flags.FLAGS['sections'].present
@@ -130,7 +132,7 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
   missing = [name for name in names if name not in found]
   new, seconds, mistake = _measure(model, data, split, missing, store)
   found |= new
-  if missing and not new:
+  if not found:
     raise mistake or errors.UserError(
       f'none of {", ".join(missing)} could be measured on these texts'
     )
@@ -141,10 +143,9 @@ def _evaluate(workdir: pathlib.Path) -> Evaluated:
     report = figures.compose(
       split, *(found[name] for name in measures.HEADLINE)
     )
-    origin = _origin(model, split, found['likelihood'].samples)
-    store(origin, 'figures', report.to_dict(), seconds)
-    found['figures'] = report
+    found = {'figures': report} | found
     console.print(figures.to_table(report, title))
+  store(found, seconds)
   for name, section in new.items():
     console.print(measures.SECTIONS[name].to_table(section, f'{title}: {name}'))
   written = provenance.read(path)
@@ -162,18 +163,24 @@ def _store(
   path: pathlib.Path,
   latest: int | None,
   origin: provenance.Provenance,
-  name: str,
-  section: dict[str, Any],
+  found: dict[str, Any],
   seconds: dict[str, float],
 ) -> None:
-  """Writes a section as soon as it is known: it may have taken hours."""
-  provenance.write(
-    path, origin, {name: section}, seconds, opened.STEP.value, latest
-  )
+  """Writes all that this process knows of a split."""
+  if 'likelihood' in found:
+    samples = found['likelihood'].samples
+    origin = dataclasses.replace(origin, samples=samples)
+  sections = {
+    name: section.to_dict()
+    if name == 'figures'
+    else dataclasses.asdict(section)
+    for name, section in found.items()
+  }
+  provenance.write(path, origin, sections, seconds, opened.STEP.value, latest)
 
 
 def _origin(
-  model: trained.Model, split: split_lib.Split, samples: int | None
+  model: trained.Model, split: split_lib.Split
 ) -> provenance.Provenance:
   return provenance.make(
     model.workdir,
@@ -182,25 +189,21 @@ def _origin(
     asked_texts=_TEXTS.value,
     step=model.step,
     batch_size=split.batch_size,
-    samples=samples,
+    samples=None,  # until the bound is measured
     seed=split.seed,
   )
 
 
 def _measured_before(
-  model: trained.Model,
-  split: split_lib.Split,
-  path: pathlib.Path,
+  path: pathlib.Path, origin: provenance.Provenance, split: split_lib.Split
 ) -> dict[str, Any]:
   """What need not be measured again; with any K, if a page asks for none."""
   if not (_REPORT.value or _MISSING.value):
     return {}
   samples = None
   if _MISSING.value or flags.FLAGS['samples'].present:
-    samples = _SAMPLES.value
-  stored_before = provenance.measured(
-    path, _origin(model, split, None), samples
-  )
+    samples = _SAMPLES.value if split.latent_size else 1  # it is exact
+  stored_before = provenance.measured(path, origin, samples)
   found = {}
   for name, section in measures.SECTIONS.items():
     # One of an earlier version, with other fields, is measured again.
@@ -259,17 +262,17 @@ def _measure(
   data: sources.Texts,
   split: split_lib.Split,
   names: list[str],
-  store: Callable[..., None],
+  store: Callable[[dict[str, Any], dict[str, float]], None],
 ) -> tuple[dict[str, Any], dict[str, float], errors.UserError | None]:
   """Each section, how long it took in seconds, and what ended the work.
 
-  Each is in the file before the next is begun: a mishap then costs no more.
-  A section that finds the data wanting ends it if it was asked for by name, and
-  is left out if all were.
+  Each is stored before the next is begun, as they may take hours. A section that
+  finds the data wanting ends the work if it was asked for by name, and is left
+  out if all were; but for the headline.
   """
   found: dict[str, Any] = {}
   seconds: dict[str, float] = {}
-  if names != ['classification']:  # which asks nothing of the latent
+  if names and names != ['classification']:  # which asks nothing of the latent
     begin = time.perf_counter()
     logging.info('encoding %s texts', f'{split.count:,}')
     sample = split.sample  # drawn here: all other sections start from it
@@ -288,14 +291,12 @@ def _measure(
       try:
         found[name] = measures.SECTIONS[name].measure(asked)
       except errors.UserError as error:
-        if 'all' not in _names():
+        if name in measures.HEADLINE or 'all' not in _names():
           return found, seconds, error
         logging.info('without %s: %s', name, error)
         continue
     seconds[name] = round(time.perf_counter() - begin, 1)
-    samples = _SAMPLES.value if name == 'likelihood' else None
-    section = dataclasses.asdict(found[name])
-    store(_origin(model, split, samples), name, section, seconds)
+    store(found, seconds)
   return found, seconds, None
 
 

@@ -111,6 +111,7 @@ def test_a_mistake_in_a_flag_is_one_line(call, flags, words):
     ),
     ((QUICK, '--config.training.log-every=5'), ['--config.training.log-every']),
     ((QUICK, '--config.model.=5'), ['--config.model.']),
+    ((QUICK, '-config.training.1=5'), ['-config.training.1']),
     ((), ['--config is missing']),
     ((QUICK, '--workdir='), ['--workdir is missing']),
     ((QUICK, 'words'), ["'words'"]),
@@ -206,6 +207,24 @@ def test_the_figures_are_printed_and_stored(call, workdir):
   assert set(json.loads(path.read_text())) == set(first)
   assert call('evaluate', *flags, '--sections=use', '--seed=1')[0] == 0
   assert set(json.loads(path.read_text())) == {'provenance', 'use'}
+
+
+@pytest.mark.slow
+def test_a_plain_language_model_has_one_sample_whatever_is_asked(
+  call, tmp_path
+):
+  folder = tmp_path / 'lm'
+  points = '--config.model.injection.points=()'
+  assert call('run', *SHORT, points, f'--workdir={folder}')[0] == 0
+  flags = (f'--workdir={folder}', '--texts=40', '--samples=3', '--missing')
+  for again in (False, True):
+    code, _, err = call('evaluate', *flags)
+    assert code == 0, err
+    assert ('encoding' in err) != again
+    path = folder / 'evaluation' / 'test.json'
+    written = json.loads(path.read_text())
+    assert set(written) > {'figures', 'likelihood', 'information', 'use'}
+    assert written['provenance']['samples'] == 1
 
 
 @pytest.mark.slow
@@ -342,16 +361,22 @@ def test_a_mistake_leaves_the_figures_that_are_stored(call, workdir, tmp_path):
   assert (copy / 'evaluation' / 'test.json').read_text() == before
 
 
-# The evaluation, in whose third section the machine gives up.
+# An evaluation under which the code is changed, and whose machine gives up.
 BREAKS_DOWN = """
 from experiments import command, evaluate
 from lvdecode.evaluation import measures
+from lvdecode.training import hosts
 
-def measure(asked):
+def information(asked, measure=measures.SECTIONS['information'].measure):
+  hosts.code = lambda: {'code.source': 'of another day'}
+  return measure(asked)
+
+def use(asked):
   raise MemoryError('no room')
 
-section = measures.SECTIONS['use']._replace(measure=measure)
-measures.SECTIONS['use'] = section
+for measure in (information, use):
+  section = measures.SECTIONS[measure.__name__]
+  measures.SECTIONS[measure.__name__] = section._replace(measure=measure)
 command.run(evaluate.main)
 """
 
