@@ -106,8 +106,8 @@ def _check_alike(
     return
   what = dict(workdir_lib.dotted(settings_lib.to_dict(settings)))
   del what['data.path']  # what lies there is compared
-  if settings.pretrained.decoder:
-    del what['tokenizer.path']  # process 0's copy is everybody's
+  if settings.pretrained.decoder:  # where a hub has it differs, but not in what
+    what['tokenizer.path'] = pathlib.Path(settings.tokenizer.path).name
   hosts.compare(what | hosts.code() | {'--workdir': str(workdir.absolute())})
 
 

@@ -265,7 +265,10 @@ def may_change(settings: settings_lib.Settings) -> tuple[str, ...]:
 
 def _derived(settings: settings_lib.Settings) -> tuple[str, ...]:
   """Where a hub has put the decoder's tokenizer, of which a run has its own."""
-  return ('tokenizer.path',) if settings.pretrained.decoder else ()
+  decoder = settings.pretrained.decoder
+  if decoder and settings.tokenizer.path != str(errors.path(decoder)):
+    return ('tokenizer.path',)
+  return ()
 
 
 def _digest(settings: settings_lib.Settings, overrides: Overrides) -> str:

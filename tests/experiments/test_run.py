@@ -168,7 +168,10 @@ def test_a_mistake_of_a_member_leaves_its_folder_as_it_was(tmp_path, capsys):
   with pytest.raises(SystemExit):
     run.train_together({'one': built}, tmp_path)
   assert "'nothing'" in capsys.readouterr().err
-  assert {path.name for path in (tmp_path / 'one').iterdir()} <= {'data', '.lock'}
+  assert {path.name for path in (tmp_path / 'one').iterdir()} <= {
+    'data',
+    '.lock',
+  }
 
 
 def test_micro_batches_of_one_text_are_refused_where_texts_are_compared():
