@@ -2,27 +2,74 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
-from lvdecode import errors
 from lvdecode import settings as settings_lib
 from lvdecode.bench import timing
 from lvdecode.bench import training
 from lvdecode.latent import sizes as sizes_lib
+from lvdecode.sweeps import points
 
 MISSING = (
   "no peer: PyTorch and transformers are not installed (pip install '.[peer]')"
 )
+_DEVICES = {'cpu': 'cpu', 'gpu': 'cuda'}  # of JAX, and PyTorch's name
+# What the peer has; anything else would be timed beside less, or more, work.
+_WRITTEN = {
+  'model.injection.memory_layers': (),
+  'model.injection.memory_tied': False,
+  'model.injection.memory_score': None,
+  'model.injection.softmax_rank': 0,
+  'model.encoder.pooling': 'attention',
+  'model.encoder.activation': 'gelu_tanh',
+  'model.decoder.activation': 'gelu_tanh',
+  'model.posterior.batch_norm': 0.0,
+  'model.condition.routes': (),
+  'model.adapters.rank': 0,
+  'model.remat': 'none',
+  'objective.estimator': 'elbo',
+  'objective.samples': 1,
+  'objective.mmd.weight': 0.0,
+  'objective.bag_of_words': 0.0,
+  'training.accumulate': 1,
+  'training.micro_batch': 0,
+  'training.ema': 0.0,
+}
 
 
 def missing() -> str:
-  """Why there is no peer; '' if there is one."""
+  """Why there is no peer; '' if there is one, on the same kind of device."""
   try:
-    import torch  # noqa: F401
+    import torch
     import transformers  # noqa: F401
   except ImportError:
     return MISSING
+  backend = jax.default_backend()
+  if backend not in _DEVICES:
+    return f'no peer: PyTorch is not timed on a {backend}'
+  if backend == 'gpu' and not torch.cuda.is_available():
+    return 'no peer: JAX has a GPU, and the PyTorch that is installed has none'
   return ''
+
+
+def unlike(settings: settings_lib.Settings) -> str:
+  """Why `trainer` does other work than a step of ours; '' if it does not."""
+  for key, written in _WRITTEN.items():
+    found = points.value(settings, key)
+    if found != written:
+      return f'no peer: it has {key} = {written!r}, and this is {found!r}'
+  return ''
+
+
+def _device() -> str:
+  """Of the kind that JAX has, and as exact with float32."""
+  import torch
+
+  device = _DEVICES[jax.default_backend()]
+  if device == 'cuda':  # as XLA's default: TF32
+    torch.set_float32_matmul_precision('high')
+  return device
 
 
 def trainer(
@@ -30,22 +77,14 @@ def trainer(
 ) -> timing.Subject:
   """A training step of the same sizes, told z at the same three points.
 
-  scaled_dot_product_attention, fused AdamW, clipping; on a GPU where there is
-  one. `compiled` by torch.compile.
-
-  Raises:
-    UserError: settings that are not written here.
+  scaled_dot_product_attention, fused AdamW, clipping, on JAX's kind of device;
+  `compiled` by torch.compile. Of settings that are not `unlike`.
   """
   import torch
 
   from lvdecode.bench import torch_model
 
-  if set(settings.model.injection.points) != {'input', 'memory', 'softmax'}:
-    raise errors.UserError(
-      'the peer is told z at input, memory and softmax: model.injection.points '
-      f'is {settings.model.injection.points}'
-    )
-  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  device = _device()
   half = settings.model.compute_dtype.name == 'bfloat16'
   network: Any = torch_model.Latent(settings.model, vocab_size).to(device)
   chosen = settings.optimizer
@@ -76,7 +115,7 @@ def trainer(
 
 
 def writer(
-  sizes: sizes_lib.DecoderSettings,
+  model: sizes_lib.ModelSettings,
   vocab_size: int,
   rules: str,
   count: int,
@@ -89,7 +128,8 @@ def writer(
   import torch
   import transformers
 
-  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  sizes = model.decoder
+  device = _device()
   config = transformers.GPT2Config(
     vocab_size=vocab_size,
     n_positions=max(sizes.positions, length),
@@ -102,7 +142,7 @@ def writer(
     pad_token_id=0,
   )
   network: Any = transformers.GPT2LMHeadModel(config)
-  network = network.to(device).eval()
+  network = network.to(device, getattr(torch, model.compute_dtype.name)).eval()
   begin = torch.full((count, 1), training.BOS, device=device)
   chosen: dict[str, Any] = {'do_sample': rules != 'greedy'}
   if chosen['do_sample']:

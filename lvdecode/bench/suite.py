@@ -83,11 +83,14 @@ def train(plan: Plan) -> dict[str, Any]:
     )
   )
   beside = ['encoder + plain decoder', 'plain decoder']
-  if plan.torch:
+  unlike = peer.unlike(settings) if plan.torch else ''
+  if unlike:
+    notes.append(unlike)
+  if plan.torch and not unlike:
     subjects[PEER] = peer.trainer(settings, plan.vocab_size, compiled=False)
     operations[PEER] = operations['ours']
     beside.append(PEER)
-  if plan.torch and plan.torch_compile:
+  if plan.torch and plan.torch_compile and not unlike:
     compiled = peer.trainer(settings, plan.vocab_size, compiled=True)
     try:
       compiled.run(1)
@@ -129,7 +132,7 @@ def sample(plan: Plan) -> dict[str, Any]:
     )
     if plan.torch:
       subjects[f'transformers {name}'] = peer.writer(
-        settings.model.decoder, plan.vocab_size, name, plan.texts, length
+        settings.model, plan.vocab_size, name, plan.texts, length
       )
   plain = tasks['plain decoder']
   subjects['plain decoder greedy'] = decoding.sampler(

@@ -75,7 +75,12 @@ def subject(
     optimizer,
     moving=optimizer.trainable,
     axis_name=devices.axis_name,
-    accumulate=training.accumulate,
+    accumulate=parallel.micro_batches(
+      data.batch_size,
+      devices.count,
+      training.accumulate,
+      training.micro_batch,
+    ),
     spread=devices.spread,
     ema=training.ema,
   )
