@@ -245,6 +245,9 @@ def load(
   saved: tuple[str, ...] = ()
   if specials.is_file():
     names, saved = _read_specials(specials, inner)
+    fill = next((name for name in _NAMES['pad'] if name in added), None)
+    if fill and names['pad'] == names['eos']:  # a GPT-2's, which has no other
+      names['pad'] = fill
   else:
     names = _find_specials(inner, path)
   _check_markers(inner, markers, path)

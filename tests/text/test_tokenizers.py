@@ -150,6 +150,10 @@ def test_added_specials_move_no_id(gpt2, tmp_path):
   again = tokenizers.load(tmp_path / 'saved')
   assert (again.pad, again.vocab_size) == (258, 260)
   assert again.encode(texts) == given.encode(texts)
+  # What a run without them stored says of its end that it is its padding.
+  given.save(tmp_path / 'exported')
+  padded = tokenizers.load(tmp_path / 'exported', ('<|pad|>',))
+  assert (padded.pad, padded.eos) == (258, 257)
 
 
 def test_an_added_token_may_be_named_beside_the_file(gpt2):
