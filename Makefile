@@ -36,17 +36,17 @@ quickstart: install
 	@echo 'notebook  experiments/inspect.ipynb (WORKDIR names the workdir it opens)'
 
 test: install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 -m "slow and not long"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not long"
 
 long: install
-	$(BIN)/python -m pytest -n 2 -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 format: install
 	$(BIN)/ruff check --fix .
