@@ -148,7 +148,7 @@ def write(
   path: pathlib.Path,
   provenance: Provenance,
   sections: dict[str, dict[str, Any]],
-  seconds: Mapping[str, float],
+  seconds: dict[str, float],
   asked_step: int | None = None,
   latest_step: int | None = None,
 ) -> None:
@@ -170,7 +170,7 @@ def write(
   """
   origin = dataclasses.asdict(provenance)
   kept, before, seconds_before = _measured_before(path, origin)
-  seconds = {**seconds_before, **seconds}
+  seconds = seconds_before | seconds
   if origin['samples'] is None:
     origin['samples'] = before
   elif origin['samples'] != before:
