@@ -200,16 +200,13 @@ def _check_format(path: pathlib.Path, fields: rows_lib.Fields) -> None:
       f"data.story '{fields.story}' reads lists of sentences in a .jsonl, and "
       f'there is {path}: convert it'
     )
-  if fields.condition and path.suffix == '.txt':
-    raise errors.UserError(
-      f"data.condition_field '{fields.condition}': {path} has only texts, give "
-      'a .tsv or a .jsonl'
-    )
-  if fields.label and path.suffix == '.txt':
-    raise errors.UserError(
-      f"data.label_field '{fields.label}': {path} has only texts, give a .tsv or "
-      "a .jsonl, or set it to ''"
-    )
+  named = {'condition_field': fields.condition, 'label_field': fields.label}
+  for key, field in named.items():
+    if field and path.suffix == '.txt':
+      raise errors.UserError(
+        f"data.{key} '{field}': {path} has only texts, give a .tsv or a .jsonl, "
+        "or set it to ''"
+      )
   if path.suffix == '.tsv':
     errors.one_of(
       'data.condition_field', fields.condition, ('', 'label', 'condition')
