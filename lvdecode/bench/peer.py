@@ -17,6 +17,7 @@ MISSING = (
 _DEVICES = {'cpu': 'cpu', 'gpu': 'cuda'}  # of JAX, and PyTorch's name
 # What the peer has; anything else would be timed beside less, or more, work.
 _WRITTEN = {
+  'model.injection.points': ('input', 'memory', 'softmax'),
   'model.injection.memory_layers': (),
   'model.injection.memory_tied': False,
   'model.injection.memory_score': None,
@@ -72,6 +73,13 @@ def _device() -> str:
   return device
 
 
+def _precision(model: sizes_lib.ModelSettings) -> Any:
+  import torch
+
+  half = model.compute_dtype.name == 'bfloat16'
+  return torch.bfloat16 if half else torch.float32
+
+
 def trainer(
   settings: settings_lib.Settings, vocab_size: int, *, compiled: bool
 ) -> timing.Subject:
@@ -85,7 +93,7 @@ def trainer(
   from lvdecode.bench import torch_model
 
   device = _device()
-  half = settings.model.compute_dtype.name == 'bfloat16'
+  half = _precision(settings.model) is torch.bfloat16
   network: Any = torch_model.Latent(settings.model, vocab_size).to(device)
   chosen = settings.optimizer
   optimizer = torch.optim.AdamW(
@@ -142,7 +150,7 @@ def writer(
     pad_token_id=0,
   )
   network: Any = transformers.GPT2LMHeadModel(config)
-  network = network.to(device, getattr(torch, model.compute_dtype.name)).eval()
+  network = network.to(device, _precision(model)).eval()
   begin = torch.full((count, 1), training.BOS, device=device)
   chosen: dict[str, Any] = {'do_sample': rules != 'greedy'}
   if chosen['do_sample']:

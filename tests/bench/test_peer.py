@@ -15,6 +15,7 @@ from lvdecode.bench import training
 from lvdecode.sweeps import points
 
 QUICK = base.get_config('quick').to_dict()
+QUICK['model']['injection']['points'] = ('input', 'memory', 'softmax')
 
 
 def settings(**changes):
@@ -53,6 +54,7 @@ def test_there_is_no_peer_on_another_kind_of_device(
   'changes',
   [
     {'objective__samples': 4},
+    {'model__injection__points': ('memory',)},
     {'model__injection__memory_tied': True},
     {'training__accumulate': 2},
     {'training__ema': 0.9},
