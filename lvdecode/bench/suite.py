@@ -86,11 +86,12 @@ def train(plan: Plan) -> dict[str, Any]:
   unlike = peer.unlike(settings) if plan.torch else ''
   if unlike:
     notes.append(unlike)
-  if plan.torch and not unlike:
+  torch = plan.torch and not unlike
+  if torch:
     subjects[PEER] = peer.trainer(settings, plan.vocab_size, compiled=False)
     operations[PEER] = operations['ours']
     beside.append(PEER)
-  if plan.torch and plan.torch_compile and not unlike:
+  if torch and plan.torch_compile:
     compiled = peer.trainer(settings, plan.vocab_size, compiled=True)
     try:
       compiled.run(1)
