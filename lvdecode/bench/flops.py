@@ -89,8 +89,17 @@ def training_step(
   length: int,
   samples: int,
 ) -> float:
-  """A step on `batch` texts of `length` tokens, BOS counted."""
-  text = samples * decoder(settings, rows, length - 1)
+  """A step on `batch` texts of `length` tokens, BOS counted.
+
+  Samples told at the softmax alone share a text's states: a further one costs
+  its shift, and each 2 V a target (`vocabulary.shifted_nll`).
+  """
+  text = decoder(settings, rows, length - 1)
+  if samples > 1 and set(settings.injection.points) == {'softmax'}:
+    text += (samples - 1) * injection(settings, rows)
+    text += samples * 2 * rows * (length - 1)
+  else:
+    text *= samples
   if settings.injection.points:
     text += encoder(settings, length)
   return TRAINING * batch * text

@@ -76,6 +76,25 @@ def test_an_encoder_costs_what_its_program_multiplies(pooling):
   assert multiplied(program) == expected
 
 
+def test_samples_at_the_softmax_cost_what_their_program_multiplies():
+  model, samples = tiny.model(('softmax',)), 4
+
+  def nll(params, z):
+    variables = {'params': params}
+    states = model.apply(variables, BATCH.tokens[:, :-1], None, method='states')
+    return model.apply(
+      variables, states, BATCH.tokens[:, 1:], z, 2**30, method='shifted_nll'
+    )
+
+  z = jnp.zeros((tiny.BATCH, samples, tiny.LATENT))
+  program = jax.make_jaxpr(nll)(tiny.params(model), z).jaxpr
+  step = flops.training_step(model.settings, ROWS, tiny.BATCH, T, samples)
+  encoded = tiny.BATCH * flops.encoder(model.settings, T)
+  # The states are told of a z that goes nowhere: compilers drop its product.
+  unused = tiny.BATCH * flops.injection(model.settings, ROWS)
+  assert multiplied(program) == step / flops.TRAINING - encoded + unused
+
+
 def test_by_hand():
   """2 layers, D = 16, 4 D inside, Z = 3, M = 2 slots, V = 13, 6 targets."""
   model = tiny.model(('memory',))
