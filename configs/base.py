@@ -167,9 +167,11 @@ def get_config(arg: str = '') -> Config:
   c.objective.rate.beta_min = 0.0  # pi
   c.objective.rate.beta_max = 1.0  # pi: above 1 it may squeeze the KL as well
   # 'iwae' and 'dreg' (for the encoder, with less variance) tighten the bound by
-  # `samples` draws; they need beta = 1, no free bits and no rate control.
+  # `samples` draws; they need beta = 1, no free bits, rate 'none' or 'dual'.
   c.objective.estimator = 'elbo'
-  c.objective.samples = 1  # of z, at a decoder's cost each; elbo: their mean
+  # Of z; elbo: their mean. Each at a decoder's cost, but for z at the softmax
+  # alone, where they share one.
+  c.objective.samples = 1
   # Steps of an auto-encoder (no KL) before beta's schedule and a fresh decoder
   # begin (Li 2019); 0: off.
   c.objective.pretraining_steps = 0

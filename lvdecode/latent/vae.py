@@ -273,22 +273,29 @@ class VAE(nn.Module):
     return self._nll(injected, tokens, targets, max_bytes, deterministic)
 
   def states(
-    self, tokens: Int[Array, 'B T'], given: conditions.Given | None
+    self,
+    tokens: Int[Array, 'B T'],
+    given: conditions.Given | None,
+    deterministic: bool = True,
   ) -> Float[Array, 'B T D']:
     """The decoder's states where it is told of x alone."""
     nothing = jnp.zeros((len(tokens), self.settings.latent_size))
-    return self.decoder(tokens, self.tell(nothing, given, ()))
+    return self.decoder(tokens, self.tell(nothing, given, ()), deterministic)
 
   def shifted_nll(
     self,
-    states: Float[Array, 'T D'],
-    targets: Int[Array, ' T'],
-    z: Float[Array, 'k Z'],
-  ) -> Float[Array, 'k T']:
-    """`token_nll` of one text for each z, told at the softmax alone."""
-    shifts = self.inject(z).logits
+    states: Float[Array, 'B T D'],
+    targets: Int[Array, 'B T'],
+    z: Float[Array, 'B K Z'],
+    max_bytes: int,
+  ) -> Float[Array, 'B K T']:
+    """`token_nll` of each text for each z, told at the softmax alone."""
+    texts, samples, size = z.shape
+    shifts = self.inject(z.reshape(-1, size)).logits
     assert shifts is not None
-    return vocabulary.shifted_nll(self.decoder.head(), states, targets, shifts)
+    shifts = shifts.reshape(texts, samples, -1)
+    head = self.decoder.head()
+    return vocabulary.shifted_nll(head, states, targets, shifts, max_bytes)
 
   def _nll(
     self, injected, tokens, targets, max_bytes, deterministic

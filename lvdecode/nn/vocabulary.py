@@ -60,6 +60,8 @@ def token_nll(
 ) -> Float[Array, 'B T']:
   """-log softmax(logits)[targets], in nats.
 
+  In float16 and bfloat16 the gradient of the logits is rounded to the states'
+  type before its products and sums.
   Where float32 logits [B, T, V] would exceed `max_bytes`, a few positions are
   scored at a time, forward and backward, so that they never exist; one
   position of the whole batch is the least.
@@ -78,28 +80,43 @@ def token_nll(
 
 def shifted_nll(
   head: Head,
-  hidden: Float[Array, 'T D'],
-  targets: Int[Array, ' T'],
-  shifts: Float[Array, 'k V'],
-) -> Float[Array, 'k T']:
-  """`token_nll` of one text under each of many shifts, in nats.
+  hidden: Float[Array, 'B T D'],
+  targets: Int[Array, 'B T'],
+  shifts: Float[Array, 'B K V'],
+  max_bytes: int,
+) -> Float[Array, 'B K T']:
+  """`token_nll` of each text under each of its K shifts, in nats.
 
   sum_v exp(a_tv + s_kv) is a product of matrices, exp(a) and exp(s): beside it
   a shift costs V exponentials, whatever T and D are. The largest terms are taken
   out of both; where logits and shift are at odds by more than 64 nats, terms that
-  float32 cannot hold would count: NaN.
+  float32 cannot hold would count: NaN. `max_bytes` is of logits, as there.
   """
-  scores = logits(head._replace(shift=None), hidden[None])[0]
-  shifts = shifts.astype(jnp.float32)
-  above = jnp.max(scores, axis=1), jnp.max(shifts, axis=1)
-  sums = jnp.matmul(
-    jnp.exp(shifts - above[1][:, None]),
-    jnp.exp(scores - above[0][:, None]).T,
-    precision=lax.Precision.HIGHEST,
-  )
-  sums = jnp.where(sums > math.exp(-64), sums, jnp.nan)
-  chosen = _chosen(scores, targets)[None] + shifts[:, targets]
-  return jnp.log(sums) + above[0][None] + above[1][:, None] - chosen
+  head, shifts = head._replace(shift=None), shifts.astype(jnp.float32)
+  chunks = _Chunks.of(head, targets, max_bytes)
+  highest = lax.stop_gradient(jnp.max(shifts, axis=2))[..., None]
+  factors = jnp.exp(shifts - highest)
+
+  def one_chunk(chunk):
+    hidden, targets = chunk
+    scores = logits(head, hidden)
+    above = lax.stop_gradient(jnp.max(scores, axis=2))[..., None]
+    sums = jnp.einsum(
+      'bkv,btv->bkt',
+      factors,
+      jnp.exp(scores - above),
+      precision=lax.Precision.HIGHEST,
+    )
+    sums = jnp.where(sums > math.exp(-64), sums, jnp.nan)
+    lse = jnp.log(sums) + highest + above.swapaxes(1, 2)
+    told = jnp.take_along_axis(shifts, targets[:, None], axis=2)
+    return (lse - _chosen(scores, targets)[:, None] - told).swapaxes(1, 2)
+
+  if chunks.parts == 1:
+    return one_chunk((hidden, targets)).swapaxes(1, 2)
+  parts = chunks.split(hidden), chunks.split(targets)
+  nll = lax.map(jax.checkpoint(one_chunk), parts)
+  return chunks.join(nll).swapaxes(1, 2)
 
 
 class Summed(NamedTuple):
@@ -126,8 +143,7 @@ def summed_nll(
   All gradients of a sum are those of its terms by their weights, up to one
   factor. So they are computed while a chunk's logits exist, in the forward
   pass: three products with the embedding as without chunks, not four, and
-  nothing of the size of logits is kept. In float16 and bfloat16 the gradient of
-  the logits is rounded to the states' type before its products and sums.
+  nothing of the size of logits is kept.
   """
   arrays = head._replace(words=None)
   weights = lax.stop_gradient(weights)
@@ -194,15 +210,15 @@ def _chunk(head, hidden, targets, weights):
   grad = (jnp.exp(scores - lse[..., None]) - hit) * weights[..., None]
   # The sums below read what the products read; XLA would compute it for each.
   grad = lax.optimization_barrier(grad.astype(bent.dtype))
-  rows = grad.reshape(-1, grad.shape[-1])
-  bent_grad = rows @ head.embedding.astype(bent.dtype)
+  bent_grad, embedding = _unscored(
+    grad.reshape(-1, grad.shape[-1]),
+    bent.reshape(-1, bent.shape[-1]),
+    head.embedding,
+  )
   fusion, hidden_grad = unbend(bent_grad.reshape(bent.shape))
   if fusion is not None:
     bias = jnp.sum(grad, axis=(0, 1), dtype=head.fusion.bias.dtype)
     fusion = fusion._replace(bias=bias)
-  embedding = kernels.row_sum(
-    rows, bent.reshape(-1, bent.shape[-1]), head.embedding.dtype
-  )
   shift = None
   if head.shift is not None:
     shift = jnp.sum(grad, axis=1, dtype=head.shift.dtype)
@@ -219,13 +235,8 @@ def _bent(fusion, hidden):
 
 def _scores(head, bent):
   """The logits of bent states."""
-  embedding = head.embedding.astype(bent.dtype)
-  scores = lax.dot_general(  # over rows: see kernels.flat_dot
-    bent.reshape(-1, bent.shape[-1]),
-    embedding,
-    (((1,), (1,)), ((), ())),
-    preferred_element_type=jnp.float32,
-  ).reshape(*bent.shape[:2], -1)
+  rows = bent.reshape(-1, bent.shape[-1])  # see kernels.flat_dot
+  scores = _dot(rows, head.embedding).reshape(*bent.shape[:2], -1)
   if head.fusion is not None:
     scores = scores + head.fusion.bias.astype(jnp.float32)[None, None, :]
   if head.shift is not None:
@@ -234,6 +245,37 @@ def _scores(head, bent):
     exists = jnp.arange(scores.shape[-1]) < head.words
     scores = jnp.where(exists[None, None, :], scores, -jnp.inf)
   return scores
+
+
+@jax.custom_vjp
+def _dot(rows, embedding):
+  """[N, D] and [V, D] -> [N, V], in float32."""
+  return lax.dot_general(
+    rows,
+    embedding.astype(rows.dtype),
+    (((1,), (1,)), ((), ())),
+    preferred_element_type=jnp.float32,
+  )
+
+
+def _dot_forward(rows, embedding):
+  return _dot(rows, embedding), (rows, embedding)
+
+
+def _dot_backward(operands, grad):
+  grad = lax.optimization_barrier(grad.astype(operands[0].dtype))
+  return _unscored(grad, *operands)
+
+
+_dot.defvjp(_dot_forward, _dot_backward)
+
+
+def _unscored(grad, rows, embedding):
+  """The gradients of rows and embedding, by one of the rows' type."""
+  return (
+    grad @ embedding.astype(rows.dtype),
+    kernels.row_sum(grad, rows, embedding.dtype),
+  )
 
 
 def _nll(head, hidden, targets):

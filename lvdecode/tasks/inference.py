@@ -248,24 +248,34 @@ class Inference:
     self,
     params: dict,
     batch: pipeline.Batch,
-    z: Float[Array, 'B k Z'],
+    z: Float[Array, 'B K Z'],
     given: conditions.Given,
-  ) -> Float[Array, 'B k']:
+  ) -> Float[Array, 'B K']:
     """`nll` for many z of each text, whose states are worked out once."""
-    variables = self._variables(params)
-    states = self.model.apply(
-      variables, batch.tokens[:, :-1], given, method='states'
-    )
+    states = self._apply(params, 'states', batch.tokens[:, :-1], given)
+    targets, weights = batch.tokens[:, 1:], batch.weights[:, 1:]
 
     def of_text(text):
-      *inputs, weights = text
-      nll = self.model.apply(variables, *inputs, method='shifted_nll')
-      # Padding may be at odds with a shift, whose NaN is nobody's.
-      real = weights[None] > 0
-      return jnp.sum(jnp.where(real, nll * weights[None], 0.0), axis=1)
+      return self._shifted_of(params, *text)[0]
 
-    targets, weights = batch.tokens[:, 1:], batch.weights[:, 1:]
-    return lax.map(of_text, (states, targets, z, weights))
+    texts = states, targets, weights, z
+    return lax.map(of_text, jax.tree.map(lambda x: x[:, None], texts))
+
+  def _shifted_of(
+    self, params, states, targets, weights, z
+  ) -> Float[Array, 'B K']:
+    """-log p(y | z_k, x) in nats, by the decoder's states."""
+    nll = self.model.apply(
+      self._variables(params),
+      states,
+      targets,
+      z,
+      self.objective.logits_bytes,
+      method='shifted_nll',
+    )
+    # Padding may be at odds with a shift, whose NaN is nobody's.
+    weights = jnp.asarray(weights)[:, None]
+    return jnp.sum(jnp.where(weights > 0, nll * weights, 0.0), axis=2)
 
   def sample_bytes(self, batch: pipeline.Batch, texts: int) -> int:
     """About what one sample of each of so many texts takes in memory."""

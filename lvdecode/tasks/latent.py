@@ -112,7 +112,10 @@ class LatentTask(inference.Inference):
       prior = jax.tree.map(lambda x: jnp.broadcast_to(x, z.shape), given.prior)
       log_joint = prior.log_prob(z) - nll
       log_weights = log_joint - each.log_prob(z) + zeros
-      bound = bounds.importance_weighted_nll(log_weights)
+      # The bound has the KL in it: what is charged on top is rate control's.
+      bound = (
+        bounds.importance_weighted_nll(log_weights) + charge.cost - charged
+      )
     # Not of dreg's z, whose gradient is the bound's alone.
     added = self._added(params, batch, sampled, given, streams, axis_name)
     loss = mean(
@@ -177,8 +180,8 @@ class LatentTask(inference.Inference):
   ) -> tuple[Float[Array, 'K B'], Float[Array, '']]:
     """-log p(y | z_k, x) under the dropout of training, in nats.
 
-    And the sum over examples of the mean over k, which has the gradients for
-    'elbo': there the losses themselves have none. For other estimators it is 0.
+    And 0; or the sum over examples of the mean over k where that, and not the
+    losses themselves, has the gradients.
     """
     z = self._dropped(z, streams)
     told = noise.hide_words(
@@ -187,13 +190,18 @@ class LatentTask(inference.Inference):
       self.objective.word_dropout,
       self.hidden_token,
     )
+    dropout = streams.device('decoder_dropout', axis_name)
+    targets, weights = batch.tokens[:, 1:], batch.weights[:, 1:]
+    if len(z) > 1 and self._at_softmax_alone:
+      states = self._apply(params, 'states', told, given, dropout=dropout)
+      each = z.swapaxes(0, 1)
+      nll = self._shifted_of(params, states, targets, weights, each)
+      return nll.T, jnp.zeros(())
     tokens, targets, weights = (
-      jnp.tile(x, (len(z), 1))
-      for x in (told, batch.tokens[:, 1:], batch.weights[:, 1:])
+      jnp.tile(x, (len(z), 1)) for x in (told, targets, weights)
     )
     each, total = jnp.concatenate(z), jnp.zeros(())
     given = jax.tree.map(lambda x: jnp.concatenate([x] * len(z)), given)
-    dropout = streams.device('decoder_dropout', axis_name)
     if self.objective.estimator == 'elbo':
       total, token_nll = self._apply(
         params,

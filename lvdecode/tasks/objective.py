@@ -66,7 +66,8 @@ class ObjectiveSettings:
     errors.one_of('objective.estimator', self.estimator, bounds.ESTIMATORS)
     errors.at_least('objective.samples', self.samples, 1)
     plain = (
-      self.rate.kind == self.free_bits.kind == 'none'
+      self.rate.kind in ('none', 'dual')
+      and self.free_bits.kind == 'none'
       and self.beta.kind == 'constant'
       and isinstance(self.beta.end, int | float)
       and self.beta.end == 1.0
@@ -77,7 +78,7 @@ class ObjectiveSettings:
       raise errors.UserError(
         f'objective.estimator = {self.estimator!r} has no KL to weigh: it needs '
         "objective.beta.kind = 'constant', beta.end = 1, free_bits.kind = "
-        "'none', rate.kind = 'none', pretraining_steps = 0 and "
+        "'none', rate.kind = 'none' or 'dual', pretraining_steps = 0 and "
         'autoencode_every = 0'
       )
     if self.rate.kind in ('dual', 'pi') and self.pretraining_steps:

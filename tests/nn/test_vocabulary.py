@@ -269,24 +269,56 @@ def test_a_widened_embedding_keeps_its_rows():
     vocabulary.widen(old, 10)
 
 
+@pytest.mark.parametrize('positions', [T, 2])
 @pytest.mark.parametrize('words', [None, 11])
-def test_many_shifts_of_one_text_have_the_losses_of_each(words):
-  head = vocabulary.Head(3 * random(16, D), None, None, words)
-  hidden, targets = 3 * random(T, D), jnp.asarray([0, 3, 10, 5, 7])
-  shifts = 5 * random(4, 16)
-  got = vocabulary.shifted_nll(head, hidden, targets, shifts)
-  for nll, shift in zip(got, shifts, strict=True):
-    one = head._replace(shift=shift[None])
-    np.testing.assert_allclose(
-      nll,
-      vocabulary.token_nll(one, hidden[None], targets[None], 2**20)[0],
-      rtol=1e-5,
-      atol=1e-5,
+def test_many_shifts_have_the_losses_and_gradients_of_each(words, positions):
+  embedding, hidden, shifts = (
+    3 * random(16, D),
+    3 * random(B, T, D),
+    5 * random(B, 4, 16),
+  )
+  targets = jnp.asarray([[0, 3, 10, 5, 7], [7, 7, 1, 0, 10]])
+  weights = random(B, 4, T)
+
+  def at_once(embedding, hidden, shifts):
+    head = vocabulary.Head(embedding, None, None, words)
+    max_bytes = positions * B * 16 * 4
+    return vocabulary.shifted_nll(head, hidden, targets, shifts, max_bytes)
+
+  def one_by_one(embedding, hidden, shifts):
+    head = vocabulary.Head(embedding, None, None, words)
+    return jnp.stack(
+      [
+        vocabulary.token_nll(
+          head._replace(shift=shifts[:, k]), hidden, targets, 2**20
+        )
+        for k in range(4)
+      ],
+      axis=1,
     )
+
+  def with_gradients(nll):
+    inputs = embedding, hidden, shifts
+    summed = jax.grad(lambda *x: jnp.sum(weights * nll(*x)), (0, 1, 2))
+    return nll(*inputs), *summed(*inputs)
+
+  for a, b in zip(
+    with_gradients(at_once), with_gradients(one_by_one), strict=True
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
 
 
 def test_a_shift_at_odds_with_all_logits_is_seen():
+  """And where nobody counts it, it has no gradient."""
   head = vocabulary.Head(jnp.asarray([[60.0], [-60.0]]), None, None)
-  shifts = jnp.asarray([[-60.0, 60.0], [0.0, 1.0]])
-  nll = vocabulary.shifted_nll(head, jnp.ones((1, 1)), jnp.asarray([0]), shifts)
-  assert np.isnan(nll[0, 0]) and nll[1, 0] == 0
+
+  def nll(shifts):
+    hidden, targets = jnp.ones((1, 1, 1)), jnp.asarray([[0]])
+    return vocabulary.shifted_nll(head, hidden, targets, shifts, 2**20)[0, :, 0]
+
+  shifts = jnp.asarray([[[-60.0, 60.0], [0.0, 1.0]]])
+  assert np.isnan(nll(shifts)[0]) and nll(shifts)[1] == 0
+  of_others = jax.grad(
+    lambda shifts: jnp.where(jnp.asarray([False, True]), nll(shifts), 0.0).sum()
+  )(shifts)
+  assert np.isfinite(of_others).all()

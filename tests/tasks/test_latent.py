@@ -200,6 +200,24 @@ def test_importance_weighted_loss_is_the_bound_of_its_draws(estimator):
   )
 
 
+@pytest.mark.parametrize('estimator', ['iwae', 'dreg'])
+def test_a_multiplier_holds_the_kl_of_an_importance_weighted_bound(estimator):
+  nll, kl, ratio = by_hand(samples=4)
+  target = float(kl.sum(1).mean()) + 1
+  rate_control = dict(kind='dual', target=target)
+  task = tiny.task(MODEL, estimator=estimator, rate=rate_control, **PLAIN_BOUND)
+  total, metrics = task.loss(
+    tiny.params(MODEL),
+    BATCH,
+    tiny.streams(),
+    None,
+    rate.Multiplier(jnp.float32(0.2)),
+  )
+  bound = -np.log(np.exp(ratio - nll).mean(0))
+  np.testing.assert_allclose(total / 3, bound.mean() + 0.2 * 1, rtol=1e-5)
+  np.testing.assert_allclose(metrics['beta'].total / 3, 0.8, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_dreg_is_another_gradient_for_the_encoder_alone():
   params = tiny.params(MODEL)
@@ -423,21 +441,21 @@ def test_log_weights_of_a_text_depend_neither_on_its_batch_nor_on_k():
   )
 
 
+CONDITIONAL = {
+  'condition': tiny.condition_settings(
+    routes=('prefix', 'memory', 'cross'), segments=2
+  ),
+  'prior': tiny.prior_settings(kind='learned'),
+  'encoder': tiny.encoder_settings(kind='decoder'),
+}
+
+
 @pytest.mark.parametrize(
   ('settings', 'given'),
   [
     ({'softmax_rank': 2}, None),
     ({'points': ('softmax', 'memory')}, None),  # where they do not
-    (
-      {
-        'condition': tiny.condition_settings(
-          routes=('prefix', 'memory', 'cross'), segments=2
-        ),
-        'prior': tiny.prior_settings(kind='learned'),
-        'encoder': tiny.encoder_settings(kind='decoder'),
-      },
-      tiny.condition(),
-    ),
+    (CONDITIONAL, tiny.condition()),
   ],
   ids=['alone', 'and_memory', 'conditional'],
 )
@@ -458,12 +476,49 @@ def test_many_z_at_the_softmax_share_the_states_of_a_text(settings, given):
   assert (np.std(many, axis=0) > 1e-3).all()
 
 
+@pytest.mark.parametrize('estimator', ['elbo', 'iwae', 'dreg'])
+@pytest.mark.parametrize('given', [None, tiny.condition()], ids=['', 'given'])
+def test_training_with_many_z_at_the_softmax_shares_the_states(
+  monkeypatch, estimator, given
+):
+  settings = {} if given is None else CONDITIONAL
+  model = tiny.model(
+    **{'points': ('softmax',), 'decoder': tiny.decoder_settings(layers=1)}
+    | settings
+  )
+  objective = dict(estimator=estimator, word_dropout=0.3, latent_dropout=0.3)
+  task = tiny.task(model, **PLAIN_BOUND | objective)
+  params, batch = tiny.params(model), BATCH._replace(condition=given)
+
+  def of_draws():
+    def total(params):
+      return task.loss(params, batch, tiny.streams(), None, None)
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+
+  shared = of_draws()
+  calls = []
+  monkeypatch.setattr(
+    type(task), '_at_softmax_alone', property(lambda _: calls.append(0))
+  )
+  apart = of_draws()
+  assert calls
+  largest = max(float(abs(x).max()) for x in jax.tree.leaves(apart[1]))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=1e-5, atol=1e-5 * largest
+    ),
+    shared,
+    apart,
+  )
+
+
 def test_padding_at_odds_with_a_shift_spoils_no_text(monkeypatch):
   exact = vocabulary.shifted_nll
   monkeypatch.setattr(
     vocabulary,
     'shifted_nll',
-    lambda *of_text: exact(*of_text).at[:, -1].set(jnp.nan),
+    lambda *of_text: exact(*of_text).at[..., -1].set(jnp.nan),
   )
   task = tiny.task(tiny.shallow(points=('softmax',)))
   params = tiny.params(task.model)
