@@ -54,11 +54,15 @@ def start(environment):
 
 
 @pytest.fixture(scope='module')
-def call(start):
+def call(environment):
   def call(command, *flags):
-    process = start(command, *flags)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    return house.call(
+      house.ROOT,
+      '-m',
+      f'experiments.{command}',
+      *map(str, flags),
+      given=environment,
+    )
 
   return call
 

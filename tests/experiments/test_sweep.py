@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,23 +43,27 @@ def sweep(add, arg=''):
 THREADS = {'NPROC': '32'}
 
 
-def start(folder, *flags, config='', parallel=1):
+def swept(folder, *flags, config='', parallel=1):
+  """What `python -m` is given, and the environment."""
   path = folder / 'swept.py'
   path.write_text(CONFIG)
   data = {'TFDS_DATA_DIR': str(folder / 'data')}
+  return (
+    'experiments.sweep',
+    f'--config={path}{config}',
+    f'--workdir={folder / "sweep"}',
+    '--samples=2',
+    f'--parallel={parallel}',
+    *flags,
+  ), house.environment() | THREADS | data
+
+
+def start(folder, *flags, **options):
+  words, environment = swept(folder, *flags, **options)
   return subprocess.Popen(
-    [
-      sys.executable,
-      '-m',
-      'experiments.sweep',
-      f'--config={path}{config}',
-      f'--workdir={folder / "sweep"}',
-      '--samples=2',
-      f'--parallel={parallel}',
-      *flags,
-    ],
+    [sys.executable, '-m', *words],
     cwd=house.ROOT,
-    env=house.environment() | THREADS | data,
+    env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -66,20 +71,16 @@ def start(folder, *flags, config='', parallel=1):
 
 
 def finish(folder, *flags, **options):
-  process = start(folder, *flags, **options)
-  out, error = process.communicate(timeout=900)
-  return process.returncode, out, error
+  words, environment = swept(folder, *flags, **options)
+  return house.call(house.ROOT, '-m', *words, given=environment)
 
 
 def by_hand(line):
-  subprocess.run(
-    line.replace('python ', f'{sys.executable} '),
-    shell=True,
-    check=True,
-    cwd=house.ROOT,
-    env=house.environment() | THREADS,
-    timeout=300,
-  )
+  program, *words = shlex.split(line)
+  assert program == 'python'
+  given = house.environment() | THREADS
+  code, _, error = house.call(house.ROOT, *words, given=given)
+  assert code == 0, error
 
 
 def table(folder):
