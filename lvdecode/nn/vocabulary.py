@@ -90,7 +90,9 @@ def shifted_nll(
   sum_v exp(a_tv + s_kv) is a product of matrices, exp(a) and exp(s): beside it
   a shift costs V exponentials, whatever T and D are. The largest terms are taken
   out of both; where logits and shift are at odds by more than 64 nats, terms that
-  float32 cannot hold would count: NaN. `max_bytes` is of logits, as there.
+  float32 cannot hold would count: NaN. `max_bytes` is of logits, as there; in
+  float16 and bfloat16 their gradient is rounded to the states' type before its
+  products.
   """
   head, shifts = head._replace(shift=None), shifts.astype(jnp.float32)
   chunks = _Chunks.of(head, targets, max_bytes)
@@ -99,24 +101,24 @@ def shifted_nll(
 
   def one_chunk(chunk):
     hidden, targets = chunk
-    scores = logits(head, hidden)
-    above = lax.stop_gradient(jnp.max(scores, axis=2))[..., None]
+    scores = _scores(head, _bent(head.fusion, hidden), _rounded_dot)
+    above = lax.stop_gradient(jnp.max(scores, axis=2))
     sums = jnp.einsum(
-      'bkv,btv->bkt',
+      'btv,bkv->btk',
+      jnp.exp(scores - above[..., None]),
       factors,
-      jnp.exp(scores - above),
       precision=lax.Precision.HIGHEST,
     )
     sums = jnp.where(sums > math.exp(-64), sums, jnp.nan)
-    lse = jnp.log(sums) + highest + above.swapaxes(1, 2)
-    told = jnp.take_along_axis(shifts, targets[:, None], axis=2)
-    return (lse - _chosen(scores, targets)[:, None] - told).swapaxes(1, 2)
+    return jnp.log(sums) + (above - _chosen(scores, targets))[..., None]
 
   if chunks.parts == 1:
-    return one_chunk((hidden, targets)).swapaxes(1, 2)
-  parts = chunks.split(hidden), chunks.split(targets)
-  nll = lax.map(jax.checkpoint(one_chunk), parts)
-  return chunks.join(nll).swapaxes(1, 2)
+    nll = one_chunk((hidden, targets))
+  else:
+    parts = chunks.split(hidden), chunks.split(targets)
+    nll = chunks.join(lax.map(jax.checkpoint(one_chunk), parts))
+  told = jnp.take_along_axis(shifts, targets[:, None], axis=2)
+  return nll.swapaxes(1, 2) + highest - told
 
 
 class Summed(NamedTuple):
@@ -143,7 +145,8 @@ def summed_nll(
   All gradients of a sum are those of its terms by their weights, up to one
   factor. So they are computed while a chunk's logits exist, in the forward
   pass: three products with the embedding as without chunks, not four, and
-  nothing of the size of logits is kept.
+  nothing of the size of logits is kept. In float16 and bfloat16 the gradient of
+  the logits is rounded to the states' type before its products and sums.
   """
   arrays = head._replace(words=None)
   weights = lax.stop_gradient(weights)
@@ -233,10 +236,20 @@ def _bent(fusion, hidden):
   return jnp.tanh(hidden @ fusion.kernel.astype(hidden.dtype) + shift)
 
 
-def _scores(head, bent):
+def _dot(rows, embedding):
+  """[N, D] and [V, D] -> [N, V], in float32."""
+  return lax.dot_general(
+    rows,
+    embedding.astype(rows.dtype),
+    (((1,), (1,)), ((), ())),
+    preferred_element_type=jnp.float32,
+  )
+
+
+def _scores(head, bent, dot=_dot):
   """The logits of bent states."""
   rows = bent.reshape(-1, bent.shape[-1])  # see kernels.flat_dot
-  scores = _dot(rows, head.embedding).reshape(*bent.shape[:2], -1)
+  scores = dot(rows, head.embedding).reshape(*bent.shape[:2], -1)
   if head.fusion is not None:
     scores = scores + head.fusion.bias.astype(jnp.float32)[None, None, :]
   if head.shift is not None:
@@ -247,15 +260,9 @@ def _scores(head, bent):
   return scores
 
 
-@jax.custom_vjp
-def _dot(rows, embedding):
-  """[N, D] and [V, D] -> [N, V], in float32."""
-  return lax.dot_general(
-    rows,
-    embedding.astype(rows.dtype),
-    (((1,), (1,)), ((), ())),
-    preferred_element_type=jnp.float32,
-  )
+# Not of `token_nll`, which is mapped over labels: each would have a gradient of
+# the whole embedding.
+_rounded_dot = jax.custom_vjp(_dot)
 
 
 def _dot_forward(rows, embedding):
@@ -267,7 +274,7 @@ def _dot_backward(operands, grad):
   return _unscored(grad, *operands)
 
 
-_dot.defvjp(_dot_forward, _dot_backward)
+_rounded_dot.defvjp(_dot_forward, _dot_backward)
 
 
 def _unscored(grad, rows, embedding):

@@ -74,8 +74,9 @@ class LatentTask(inference.Inference):
   ) -> tuple[Float[Array, ''], dict[str, metrics.Mean]]:
     """The sum over the real examples, in nats.
 
-    Of nll + the charge for the KL, or of the importance-weighted bound; added
-    are `mmd` and `bag_of_words` with their weights, where they are on.
+    Of nll + the charge for the KL; or of the importance-weighted bound + what
+    rate control charges beyond the KL in it. Added are `mmd` and `bag_of_words`
+    with their weights, where they are on.
     """
     objective = self.objective
     real = inference.real_examples(batch)
