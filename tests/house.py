@@ -39,40 +39,51 @@ def environment() -> dict[str, str]:
   }
 
 
+def python(folder: pathlib.Path, *arguments: str) -> str:
+  """What Python writes, run in `folder` as by a user; it must end well."""
+  done = subprocess.run(
+    [sys.executable, *arguments],
+    cwd=folder,
+    env=environment(),
+    capture_output=True,
+    text=True,
+    timeout=_SECONDS,
+    check=False,
+  )
+  assert done.returncode == 0, f'{arguments}: {done.stderr[-3000:]}'
+  return done.stdout
+
+
 def call(
   folder: pathlib.Path,
+  module: str,
   *arguments: str,
   given: dict[str, str] | None = None,
 ) -> tuple[int, str, str]:
-  """The exit code of Python run in `folder`, what it writes, and its errors.
+  """The exit code of `python -m module`, what it writes, and its errors.
 
-  A module (`-m`) is run by a process that has imported libraries already: half
-  of what a small command costs. `given` is the environment, without our own.
+  It is forked from a process that has imported our libraries, which is half of
+  what a small command costs; how they are imported, and what is done at exit, is
+  up to `python`. `given` is the environment, in place of our own.
   """
-  given = given or environment()
-  if arguments[0] != '-m':
-    done = subprocess.run(
-      [sys.executable, *arguments],
-      cwd=folder,
-      env=given,
-      capture_output=True,
-      text=True,
-      timeout=_SECONDS,
-      check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
   with tempfile.TemporaryDirectory() as name:
     said = [pathlib.Path(name) / stream for stream in ('out', 'err')]
+    for path in said:
+      path.touch()
+    words = module, *arguments
     process = _warm().Process(
-      target=_as_main, args=(folder, arguments[1:], given, said)
+      target=_as_main, args=(folder, words, given or environment(), said)
     )
     process.start()
-    process.join(_SECONDS)
-    if process.exitcode is None:
+    try:
+      process.join(_SECONDS)
+      code = process.exitcode
+    finally:
       process.kill()
-    assert process.exitcode is not None, arguments
+      process.join()
     out, err = (path.read_text() for path in said)
-  return process.exitcode, out, err
+  assert code is not None, f'{words} takes too long: {err[-3000:]}'
+  return code, out, err
 
 
 @functools.cache
@@ -90,10 +101,10 @@ def _warm():
   return context
 
 
-def _as_main(folder, arguments, given, said):
-  """`python -m` with these arguments, in a process that was forked for it."""
+def _as_main(folder, words, given, said):
+  """`python -m` with these words, in a process that was forked for it."""
   for stream, path in zip((1, 2), said, strict=True):
-    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    os.dup2(os.open(path, os.O_WRONLY), stream)
   os.environ.clear()
   os.environ.update(given)
   os.chdir(folder)
@@ -102,12 +113,5 @@ def _as_main(folder, arguments, given, said):
     for path in sys.path
     if pathlib.Path(path) not in (ROOT, ROOT / 'tests')
   ]
-  sys.argv = list(arguments)
-  runpy.run_module(arguments[0], run_name='__main__', alter_sys=True)
-
-
-def python(folder: pathlib.Path, *arguments: str) -> str:
-  """What Python writes, run in `folder`; it must end well."""
-  code, out, err = call(folder, *arguments)
-  assert code == 0, f'{arguments}: {err[-3000:]}'
-  return out
+  sys.argv = list(words)
+  runpy.run_module(words[0], run_name='__main__', alter_sys=True)

@@ -93,7 +93,7 @@ def test_prompts_and_long_stories_are_trained(tmp_path, arg):
 
 def _sample(workdir, *flags):
   chosen = (f'--workdir={workdir}', '--format=json', *flags)
-  code, out, err = house.call(house.ROOT, '-m', 'experiments.sample', *chosen)
+  code, out, err = house.call(house.ROOT, 'experiments.sample', *chosen)
   return code, [json.loads(line) for line in out.splitlines()], err
 
 

@@ -47,7 +47,7 @@ def _trained(tmp_path_factory):
 
 
 def _call(command, *flags):
-  return house.call(house.ROOT, '-m', f'experiments.{command}', *flags)
+  return house.call(house.ROOT, f'experiments.{command}', *flags)
 
 
 def test_both_kinds_of_text_are_learned_from(trained):

@@ -72,12 +72,12 @@ def start(folder, *flags, **options):
 
 def finish(folder, *flags, **options):
   words, environment = swept(folder, *flags, **options)
-  return house.call(house.ROOT, '-m', *words, given=environment)
+  return house.call(house.ROOT, *words, given=environment)
 
 
 def by_hand(line):
-  program, *words = shlex.split(line)
-  assert program == 'python'
+  program, flag, *words = shlex.split(line)
+  assert (program, flag) == ('python', '-m')
   given = house.environment() | THREADS
   code, _, error = house.call(house.ROOT, *words, given=given)
   assert code == 0, error
