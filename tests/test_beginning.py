@@ -139,6 +139,7 @@ def test_without_pretrained_weights_nothing_is_changed(home):
   assert beginning.weights(found, words(9), None) is None
 
 
+@pytest.mark.slow
 def test_the_decoder_has_its_weights_and_the_rest_its_own(home):
   found, task, params, _ = begun(home)
   same(params['decoder'], gpt2.read(home / 'gpt2').params)
@@ -148,6 +149,7 @@ def test_the_decoder_has_its_weights_and_the_rest_its_own(home):
   assert found.model.latent_size == 8
 
 
+@pytest.mark.slow
 def test_an_encoder_may_be_a_bert_or_the_first_layers_of_a_gpt(home):
   _, _, params, _ = begun(
     home,
@@ -166,6 +168,7 @@ def test_an_encoder_may_be_a_bert_or_the_first_layers_of_a_gpt(home):
   same(params['encoder'], gpt2.read(home / 'gpt2').params)
 
 
+@pytest.mark.slow
 def test_what_reads_a_condition_apart_begins_with_the_same_weights(home):
   _, _, params, _ = begun(
     home,
@@ -180,6 +183,7 @@ def test_what_reads_a_condition_apart_begins_with_the_same_weights(home):
   same(params['prior_encoder'], expected)
 
 
+@pytest.mark.slow
 def test_added_tokens_and_filled_up_rows_leave_the_old_rows(home):
   _, task, params, both = begun(
     home, tokenizer__added=('<more>',), model__decoder__vocab_multiple=8
@@ -191,6 +195,7 @@ def test_added_tokens_and_filled_up_rows_leave_the_old_rows(home):
   np.testing.assert_array_equal(rows[: foreign.VOCAB], old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('point', POINTS)
 def test_a_silent_point_leaves_the_pretrained_language_model(home, point):
   """-log p of texts told z is that of the decoder alone, before any step."""
@@ -290,6 +295,7 @@ def test_a_tokenizer_of_another_size_is_refused(home):
     beginning.weights(found, words(9), None)
 
 
+@pytest.mark.slow
 def test_weights_are_put_in_float32_arrays(home):
   _, _, params, _ = begun(home)
   assert all(

@@ -48,6 +48,7 @@ def build(config, folder):
   )
 
 
+@pytest.mark.slow
 def test_each_condition_gets_its_completions(model):
   found = model.complete(['good', 'bad', 'good'], n=3, seed=1)
   assert [len(texts) for texts in found] == [3, 3, 3]
@@ -61,6 +62,7 @@ def test_each_condition_gets_its_completions(model):
   assert not any('<label' in text for texts in found for text in texts)
 
 
+@pytest.mark.slow
 def test_z_of_a_completion_is_of_the_prior_of_its_condition(tmp_path):
   """In a model that is told of the condition by z alone."""
   model, n = made((), tmp_path), 3
@@ -112,6 +114,7 @@ def test_texts_are_the_same_in_few_calls_and_in_many(model, monkeypatch):
   np.testing.assert_allclose(again, nll, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_completions_are_ranked_by_their_likelihood(model):
   drawn = model.complete(['good', 'bad'], n=4, seed=3)
   ranked = model.complete(['good', 'bad'], n=4, seed=3, ranked=5)
@@ -124,6 +127,7 @@ def test_completions_are_ranked_by_their_likelihood(model):
   assert drawn != ranked
 
 
+@pytest.mark.slow
 def test_what_is_scored_is_what_was_written(model):
   """A text that never ended is cut where its EOS can still be scored."""
   texts = [text for some in model.complete(['good'] * 40) for text in some]
@@ -133,6 +137,7 @@ def test_what_is_scored_is_what_was_written(model):
   assert model.tokenize(texts, [('<label:good>',)] * 40).truncated == 0
 
 
+@pytest.mark.slow
 def test_a_condition_moves_codes_and_likelihoods(model):
   good, bad = (model.encode(TEXTS, [x] * 3) for x in ('good', 'bad'))
   assert (np.abs(good.mean - bad.mean).max(1) > 1e-4).all()
@@ -181,6 +186,7 @@ def test_a_mistake_is_one_clear_line(model, ask, message):
   assert '\n' not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_knows_a_condition_by_z_alone_needs_none(tmp_path):
   model = made((), tmp_path)
   z = np.random.default_rng(0).normal(size=(2, 8))

@@ -113,6 +113,7 @@ def test_adapters_are_merged_at_loading(model, workdir):
   )
 
 
+@pytest.mark.slow
 def test_an_exported_model_needs_no_adapters(model, tmp_path):
   export.export(model, tmp_path / 'out')
   again = lvdecode.load(tmp_path / 'out')
@@ -125,6 +126,7 @@ def test_an_exported_model_needs_no_adapters(model, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_a_model_of_another_device_opens_on_this_one(
   model, workdir, tmp_path, monkeypatch
 ):
@@ -140,6 +142,7 @@ def test_a_model_of_another_device_opens_on_this_one(
   assert np.abs(found.nll(text, 1) - model.nll(text, 1)) < 1.0
 
 
+@pytest.mark.slow
 def test_a_text_is_encoded_the_same_in_any_company(model):
   together = model.encode(TEXTS)
   assert together.mean.shape == together.logvar.shape == (3, 8)
@@ -147,6 +150,7 @@ def test_a_text_is_encoded_the_same_in_any_company(model):
   np.testing.assert_allclose(alone.mean, together.mean[1:2], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_decoding_writes_one_text_a_latent(model):
   z = np.random.default_rng(0).normal(size=(5, 8))
   texts = model.decode(z, sampling.Rules(method='sample'), seed=1)
@@ -161,6 +165,7 @@ def test_reconstruction_decodes_the_posterior_mean(model):
   assert model.reconstruct(TEXTS) == model.decode(model.encode(TEXTS).mean)
 
 
+@pytest.mark.slow
 def test_an_interpolation_ends_at_its_two_texts(model):
   way = model.interpolate(TEXTS[0], TEXTS[1], steps=4)
   assert len(way) == 4
@@ -181,6 +186,7 @@ def test_samples_differ_and_repeat_with_their_seed(model):
   assert model.sample(3, seed=5) != model.sample(3, seed=6)
 
 
+@pytest.mark.slow
 def test_nll_is_nats_per_sequence_and_independent_of_company(model):
   together = model.nll(TEXTS, samples=3)
   alone = model.nll(TEXTS[:1], samples=3)

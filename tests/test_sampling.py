@@ -51,6 +51,7 @@ def biased(**bias):
   return params
 
 
+@pytest.mark.slow
 def test_greedy_is_the_argmax_of_whole_forward_passes():
   got = generate(sampling.Rules())
   params = tiny.params(MODEL)
@@ -90,6 +91,7 @@ def test_ends_at_length_without_any_eos():
   assert not np.isin(tokens, [tiny.PAD, tiny.EOS]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('bias', 'steps'), [(1e9, 1), (-1e9, LENGTH - 1)], ids=['at_once', 'never']
 )
@@ -193,6 +195,7 @@ def kept(scores, **rules):
   return set(survivors.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('scores', 'rules', 'expected'),
   [
@@ -224,6 +227,7 @@ def test_cut_keeps_the_right_tokens(scores, rules, expected):
   assert kept(scores, **rules) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('p', [1e-3, 0.1, 0.5, 0.9, 0.99, 0.9999])
 @pytest.mark.parametrize('scale', [0.0, 1.0, 8.0])
 def test_top_p_is_what_sorting_finds(p, scale):
@@ -249,6 +253,7 @@ def test_rows_are_cut_apart():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('temperature', [0.5, 1.0, 2.0])
 def test_tokens_come_as_often_as_temperature_says(temperature):
   count = 20_000
@@ -262,6 +267,7 @@ def test_tokens_come_as_often_as_temperature_says(temperature):
   np.testing.assert_allclose(share, expected, atol=0.015)
 
 
+@pytest.mark.slow
 def test_temperature_comes_before_the_cuts():
   """At 0.5 the best token's probability is 0.64, at 1 it is 0.4."""
   scores = jnp.log(jnp.asarray([[0.4, 0.3, 0.2, 0.1]] * 500))

@@ -53,6 +53,7 @@ def measured(kind):
   return disentanglement.measure(code(kind), factors, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['perfect', 'dead'])
 def test_a_perfect_code_has_the_best_scores(kind):
   scores, best = measured(kind).scores, measured(kind).best_sap
@@ -65,6 +66,7 @@ def test_a_perfect_code_has_the_best_scores(kind):
       assert getattr(scores, field) == pytest.approx(1, abs=0.01), field
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('field', FIELDS)
 def test_a_rotated_code_knows_as_much_and_scores_lower(field):
   perfect = getattr(measured('dead').scores, field)
@@ -75,6 +77,7 @@ def test_a_rotated_code_knows_as_much_and_scores_lower(field):
   assert measured('rotated').scores.informativeness > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['noise', 'collapsed'])
 def test_noise_is_at_chance(kind):
   scores = measured(kind).scores
@@ -86,6 +89,7 @@ def test_noise_is_at_chance(kind):
   assert scores.z_min_var == pytest.approx(1 / F, abs=0.06)
 
 
+@pytest.mark.slow
 def test_chance_is_what_a_code_of_other_texts_scores():
   chance = measured('perfect').chance
   noise = measured('noise').scores
@@ -180,6 +184,7 @@ def test_two_factors_in_a_dimension_are_complete_and_not_disentangled():
   assert scores.informativeness > 0.99
 
 
+@pytest.mark.slow
 def test_the_seed_decides():
   one = disentanglement.score(code('noise')[:300], values()[:300], 0)
   assert one == disentanglement.score(code('noise')[:300], values()[:300], 0)

@@ -101,6 +101,7 @@ class Known(latent.LatentTask):
 KNOWN = Known(tiny.model(), tiny.objective(), tiny.HIDDEN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('lengths', [LENGTHS, (7,)])
 @pytest.mark.parametrize('batch_size', [1, 3, 64])
 def test_every_text_counts_once(batch_size, lengths):
@@ -122,6 +123,7 @@ def test_every_text_counts_once(batch_size, lengths):
   assert got.mutual_information == pytest.approx(math.log(N), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count', [2, 3, 7])
 @pytest.mark.parametrize('seed', range(5))
 def test_shuffled_is_always_another_texts(count, seed):
@@ -213,6 +215,7 @@ def test_a_latent_that_is_not_used_makes_no_difference():
     assert nll == pytest.approx(got.reconstruction_nll, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_plain_language_model_has_no_rate_and_one_nll():
   plain = tiny.shallow(points=())
   got = report(tiny.task(plain), tiny.params(plain), lengths=(7,), samples=50)

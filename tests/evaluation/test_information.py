@@ -55,6 +55,7 @@ def clusters(count, distance=40.0, correlated=True):
   return mean, np.zeros((count, 2))
 
 
+@pytest.mark.slow
 def test_two_clusters_are_one_bit_and_so_is_what_ties_their_dimensions():
   got = information.measure(Given(*clusters(N)))
   bit = math.log(2)
@@ -68,6 +69,7 @@ def test_two_clusters_are_one_bit_and_so_is_what_ties_their_dimensions():
   assert alone.mutual_information.value == pytest.approx(bit, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_gaussian_aggregated_posterior_has_its_closed_form():
   """Texts spread as N(0, s^2 R) make q(z) = N(0, s^2 R + v I)."""
   count, spread, within, tie = 2_000, 1.5, 0.8, 0.6
@@ -99,6 +101,7 @@ def test_a_gaussian_aggregated_posterior_has_its_closed_form():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [6, 12])
 def test_the_two_estimates_of_the_information_hold_the_truth_between_them(size):
   """In expectation, where ln N is no longer far: 0.6 and 1.2 times the truth."""
@@ -119,6 +122,7 @@ def test_the_two_estimates_of_the_information_hold_the_truth_between_them(size):
   assert np.mean(marginal) == pytest.approx(known - np.mean(least), abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_other_texts():
   """About 95 % of intervals hold the truth, known here exactly."""
   held, runs = 0, 40
@@ -137,6 +141,7 @@ def test_a_collapsed_code_says_nothing():
   assert got.active_units == 0
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_named_when_it_is_reached(caplog):
   mean = 100.0 * np.arange(N)[:, None]
   with caplog.at_level(logging.WARNING):
@@ -187,6 +192,7 @@ def test_the_densities_are_those_of_the_definition(block, monkeypatch):
     np.testing.assert_allclose(found, known, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prior_of_each_texts_own_is_the_one_that_counts():
   task = truth.linear(conditional=True)
   corpus = truth.texts()
@@ -229,6 +235,7 @@ def test_units_are_active_beyond_what_the_condition_says():
   np.testing.assert_allclose(again, noise[asked.neighbour], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_plain_language_model_has_no_information_and_a_table_says_so():
   plain = tiny.shallow(points=())
   asked = truth.ask(tiny.task(plain), truth.texts(5), params=tiny.params(plain))

@@ -47,6 +47,7 @@ def by_hand(split):
   return np.asarray(found['log_q']), np.asarray(found['negative_bound'])
 
 
+@pytest.mark.slow
 def test_every_text_with_a_label_counts_once():
   split, told = ask(), []
   found = labelling.measure(split, np.array([0.2, 0.1, 0.7]), told.append)
@@ -60,6 +61,7 @@ def test_every_text_with_a_label_counts_once():
   assert [each.texts for each in found.labels] == [1, 0, 1]
 
 
+@pytest.mark.slow
 def test_the_bound_is_of_all_texts():
   split = ask()
   followed = labelling.validation_figures(split)

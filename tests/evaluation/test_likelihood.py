@@ -40,6 +40,7 @@ def exact(name):
   return task.exact_nll(truth.params(task), BATCH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', EXACT)
 def test_no_gap_for_the_exact_posterior(name):
   got = measure(name, 50)
@@ -51,6 +52,7 @@ def test_no_gap_for_the_exact_posterior(name):
   assert got.error == pytest.approx(exact(name).std(ddof=1) / 60**0.5, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ROUGH)
 def test_the_bound_falls_to_the_truth(name):
   got = measure(name)
@@ -86,6 +88,7 @@ def weigh(task, params, keys, samples):
   return task.weigh(params, BATCH, task.read(params, BATCH), keys, numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', TASKS)
 def test_the_gap_of_the_elbo_is_the_kl_to_the_true_posterior(name):
   task, draws = TASKS[name], 2_000
@@ -100,6 +103,7 @@ def test_the_gap_of_the_elbo_is_the_kl_to_the_true_posterior(name):
   assert (abs(elbo.mean(0) - exact(name) - gap) < 5 * error).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['linear_conditional', 'words_conditional'])
 def test_kl_of_evaluate_is_the_kl_to_the_prior_of_the_task(name):
   task, draws = TASKS[name], 2_000
@@ -149,6 +153,7 @@ def exact_gradient(task, names=('loads', 'bias')):
   return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['exact', 'linear'])
 def test_the_gradient_of_the_bound_is_that_of_the_likelihood(name):
   """Of many samples: IW's for any q; one sample's where q is exact."""
@@ -175,6 +180,7 @@ def test_so_it_is_where_the_likelihood_is_an_integral():
   assert abs(got).max() > 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['linear', 'linear_conditional'])
 def test_the_gradient_of_the_elbo_has_its_closed_form(name):
   """Where q is wrong, through q's own parameters and the prior's, too."""
@@ -200,6 +206,7 @@ SMALL = tiny.shallow(points=('input', 'memory'))
 TASK = tiny.task(SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changes',
   [{'samples_a_call': 7}, {'samples_a_call': 1}, {'batch_size': 9}],
@@ -226,6 +233,7 @@ def test_the_split_over_calls_and_devices_moves_nothing(task, changes):
   assert one.effective_samples == pytest.approx(many.effective_samples, 1e-3)
 
 
+@pytest.mark.slow
 def test_one_device_has_the_figures_of_eight(monkeypatch):
   eight = measure('linear', 20)
   monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
@@ -233,6 +241,7 @@ def test_one_device_has_the_figures_of_eight(monkeypatch):
   assert one.nll == pytest.approx(eight.nll, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_prefix_of_the_samples_is_the_bound_of_fewer():
   many, few = measure('words', 20), measure('words', 5)
   assert few.nll == pytest.approx(many.curve[2].nll, rel=1e-6)
@@ -247,12 +256,14 @@ def test_progress_counts_every_text_once():
   assert sum(finished) == pytest.approx(60)
 
 
+@pytest.mark.slow
 def test_the_monte_carlo_error_is_that_of_other_samples():
   got = [measure('linear', 20, seed=seed) for seed in range(20)]
   spread = np.std([one.nll for one in got], ddof=1)
   assert got[0].monte_carlo_error == pytest.approx(spread, rel=0.4)
 
 
+@pytest.mark.slow
 def test_thousands_of_samples_take_the_room_of_a_few(monkeypatch):
   """And a text is read once, however many there are."""
   weighed, read = [], []

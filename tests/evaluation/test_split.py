@@ -59,6 +59,7 @@ def test_one_draw_has_no_error(groups):
   assert math.isnan(split.standard_error(VALUES, np.zeros(40, int)))
 
 
+@pytest.mark.slow
 def test_every_error_that_is_reported_is_of_the_groups():
   # Each text twice, its two draws of z apart.
   groups = np.arange(30) // 2
@@ -83,6 +84,7 @@ def test_every_error_that_is_reported_is_of_the_groups():
   assert widths[0] != pytest.approx(widths[1], rel=0.01)
 
 
+@pytest.mark.slow
 def test_where_there_is_no_error_none_is_told():
   assert split.with_error(1.25, 0.5, '+.1f') == '+1.2 ± 0.5'
   assert split.with_error(1.25, math.nan) == '1.25'

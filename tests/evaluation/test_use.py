@@ -19,6 +19,7 @@ BATCH = truth.whole(CORPUS)
 LINEAR = truth.linear(conditional=True)
 
 
+@pytest.mark.slow
 def test_every_way_of_telling_z_has_its_closed_form():
   """Means over texts, within the error of one z a text."""
   params = truth.params(LINEAR)
@@ -59,6 +60,7 @@ def test_the_gains_by_position_add_up_to_the_gaps():
   assert total / got.texts == pytest.approx(got.own_nll, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_one_text_is_not_shuffled_and_judged_by_the_prior():
   got = use.measure(truth.ask(LINEAR, truth.texts(1)))
   assert got.shuffled is None
@@ -109,6 +111,7 @@ def test_a_told_point_matters_and_a_silent_one_does_not(points):
   assert silent.verdict == 'collapsed'
 
 
+@pytest.mark.slow
 def test_the_points_of_which_one_is_left_are_those_of_the_other_model(both):
   """Told at `input` alone = the model that has no other point."""
   both, got = both
@@ -141,6 +144,7 @@ def test_without_a_point_z_makes_no_difference_there(point):
   np.testing.assert_array_equal(nll(near, injection.POINTS), nll(near, None))
 
 
+@pytest.mark.slow
 def test_what_is_followed_in_training_are_the_same_figures(both, monkeypatch):
   asked, got = both
 
@@ -160,6 +164,7 @@ def test_what_is_followed_in_training_are_the_same_figures(both, monkeypatch):
   assert use.followed(asked) == pytest.approx(expected(got, few), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_attention_on_memory_is_known_where_scores_are_equal():
   """Zero keys and queries: attention is even over all that is seen."""
   slots = 2
@@ -231,6 +236,7 @@ def test_the_table_says_where_and_how(both):
     assert words in text
 
 
+@pytest.mark.slow
 def test_z_of_the_prior_is_that_of_the_text():
   """A learned prior is asked for, with the text's own key."""
   far = truth.params(LINEAR) | {

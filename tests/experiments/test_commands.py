@@ -87,6 +87,7 @@ def one_line(result, *words):
     assert word in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('flags', 'words'),
   [

@@ -66,6 +66,7 @@ def _folder(model):
   return folder
 
 
+@pytest.mark.slow
 def test_the_latent_model_is_reopened_as_it_was(model, folder):
   again = lvdecode.load(folder)
   assert (again.step, again.config, again.task) == (4, model.config, model.task)
@@ -208,6 +209,7 @@ def test_the_card_names_the_command_that_measures_the_same(tmp_path):
   assert card.measured(model).command.endswith('--step=4 --texts=9 --seed=3')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_the_card_says_what_it_is_and_how_it_is_used(tmp_path, kind):
   model = make(tmp_path / 'run', **KINDS[kind])

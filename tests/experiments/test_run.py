@@ -57,6 +57,7 @@ def test_a_controlled_run_that_stopped_ends_as_one_that_did_not(tmp_path):
   assert any(line.get('train/beta', 0) > 0 for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('kind', 'devices'), [('mesh', 8), ('pmap', 1)])
 def test_the_room_for_logits_is_that_of_a_device(tmp_path, kind, devices):
   config = base.get_config('quick')
@@ -70,6 +71,7 @@ def test_the_room_for_logits_is_that_of_a_device(tmp_path, kind, devices):
   assert written['objective']['logits_mib'] == 3
 
 
+@pytest.mark.slow
 def test_a_process_reads_its_own_rows_of_every_batch(tmp_path, monkeypatch):
   config = base.get_config('quick')
   config.training.parallel = 'pmap'

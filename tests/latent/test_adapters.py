@@ -39,6 +39,7 @@ def same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 def test_fresh_adapters_change_nothing():
   params = tiny.params(PLAIN.model)
   fresh = adapters.init(SETTINGS, jax.random.key(0), params['decoder'])
@@ -52,6 +53,7 @@ def leaves(tree):
   return dict(zip(flat.names(tree), jax.tree.leaves(tree), strict=True))
 
 
+@pytest.mark.slow
 def test_all_else_begins_as_without():
   adapted, plain = (
     tiny.task(tiny.shallow(points=(), adapters=chosen)).init(jax.random.key(0))
@@ -60,6 +62,7 @@ def test_all_else_begins_as_without():
   same(adapted.pop('adapters') and adapted, plain)
 
 
+@pytest.mark.slow
 def test_a_merged_model_is_the_adapted_one():
   params = tiny.params(ADAPTED.model)
   assert flat.names(params['adapters']) == [
@@ -87,6 +90,7 @@ def test_what_is_merged_is_the_product_times_alpha_over_rank():
     np.testing.assert_allclose(merged[name], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_a_frozen_decoder_adapters_alone_move():
   settings = optimizer_lib.OptimizerSettings(
     **base.get_config().optimizer.to_dict()

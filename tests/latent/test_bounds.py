@@ -56,6 +56,7 @@ def formula(kl, kind, nats):
   return value, np.broadcast_to(paid, kl.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('side', [0.0, 1.0, 100.0])
 @pytest.mark.parametrize('kind', bounds.FREE_BITS)
 def test_free_bits_and_their_gradient_are_the_formula(kind, side):
@@ -83,6 +84,7 @@ def test_free_bits_of_many_thresholds_run_as_one(kind):
     np.testing.assert_allclose(row, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', bounds.FREE_BITS)
 def test_eight_devices_charge_what_one_does(kind):
   # Sorted: the devices' own means lie on different sides of the threshold.
@@ -171,6 +173,7 @@ LINE = Line()
 TRUTH = -LINE.log_likelihood()  # [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('samples', [1, 3, 50])
 def test_no_gap_for_the_exact_posterior(samples):
   weights = LINE.log_weights(LINE.posterior(), samples)
@@ -184,6 +187,7 @@ def test_one_sample_is_minus_its_log_weight():
   np.testing.assert_array_equal(nll, -weights[0])
 
 
+@pytest.mark.slow
 def test_bound_falls_to_the_truth_as_samples_grow():
   weights = LINE.log_weights(LINE.wrong_posterior(), 32_000)
 

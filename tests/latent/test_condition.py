@@ -66,6 +66,7 @@ def noisy(condition):
   )
 
 
+@pytest.mark.slow
 @each
 def test_padding_in_the_condition_moves_nothing(routes):
   # Room for the columns that are added.
@@ -92,6 +93,7 @@ def test_padding_in_the_condition_moves_nothing(routes):
     assert gaps[0].max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'routes',
   [pytest.param(('prefix',), marks=pytest.mark.slow), EVERY],
@@ -143,6 +145,7 @@ def test_each_layer_has_a_map_of_its_own():
         np.testing.assert_allclose(found[layer], by_hand, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prefix_is_the_beginning_of_one_sequence_all_told_z():
   """As one row of GPT-2, in NumPy: positions go on, and z is everywhere."""
   model = make(('prefix',), ('input',), {'kind': 'standard'}, segments=0)
@@ -165,6 +168,7 @@ def test_a_prefix_is_the_beginning_of_one_sequence_all_told_z():
     np.testing.assert_allclose(found[row], expected[size:], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('kind', 'share'),
   [
@@ -223,6 +227,7 @@ def test_networks_that_share_nothing_have_parameters_of_their_own():
   }
 
 
+@pytest.mark.slow
 def test_when_all_is_off_nothing_is_new():
   shapes = jax.eval_shape(tiny.task(tiny.shallow()).init, jax.random.key(0))
   assert set(shapes) == {'encoder', 'decoder', 'posterior', 'injection'}
@@ -232,6 +237,7 @@ def test_when_all_is_off_nothing_is_new():
     assert moved(a, b).max() == 0
 
 
+@pytest.mark.slow
 def test_slots_of_a_sequence_have_no_order():
   model = make(('memory', 'cross'))
   task, params = tiny.task(model), tiny.params(model)
@@ -250,6 +256,7 @@ def test_slots_of_a_sequence_have_no_order():
   assert (abs(task.nll(params, BATCH, Z, given=other) - before) > 1e-4).any()
 
 
+@pytest.mark.slow
 def test_cross_attention_that_begins_at_zero_is_not_there():
   silent, without = make(('cross',), init='zero'), make(())
   task = tiny.task(silent)
@@ -276,6 +283,7 @@ def test_cross_attention_that_begins_at_zero_is_not_there():
     assert moved(a, b).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_the_attention_on_z_is_that_on_its_own_slots():
   """Where scores are even, slots of x take their share and z keeps its own."""
   model = make(('prefix', 'memory'), ('memory',))
@@ -291,6 +299,7 @@ def test_the_attention_on_z_is_that_on_its_own_slots():
   np.testing.assert_allclose(mass[:, 0, 0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_points_are_knocked_out_and_the_condition_stays():
   model = make(('memory',), ('memory',))
   task, params = tiny.task(model), tiny.params(model)
@@ -303,6 +312,7 @@ def test_points_are_knocked_out_and_the_condition_stays():
   assert (abs(alone - other) > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_a_model_without_z_is_given_the_condition_all_the_same():
   model = make(points=(), prior={'kind': 'standard'})
   assert model.latent_size == 0
@@ -337,6 +347,7 @@ def test_two_memories_are_one_behind_the_other():
   assert conditions.both(None, x) is x and conditions.both(z, None) is z
 
 
+@pytest.mark.slow
 def test_segments_beyond_the_last_are_as_the_last():
   model = make(segments=1)
   before = figures(model)

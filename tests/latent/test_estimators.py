@@ -52,12 +52,14 @@ def gradients(params, estimator, draws=20_000, seed=0):
   return jax.tree.map(lambda g: g.reshape(draws, -1), each)
 
 
+@pytest.mark.slow
 def test_dreg_has_the_value_of_iwae():
   for seed in range(3):
     key = jax.random.key(seed)
     assert loss(WRONG, key, 'dreg') == loss(WRONG, key, 'iwae')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('part', WRONG)
 def test_both_have_the_same_expected_gradient(part):
   """Within four standard errors of the difference of independent means."""

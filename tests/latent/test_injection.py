@@ -66,6 +66,7 @@ def plain(params):
   )
 
 
+@pytest.mark.slow
 @each
 def test_a_latent_changes_its_own_text_at_every_position(kind):
   model = make(kind)
@@ -77,6 +78,7 @@ def test_a_latent_changes_its_own_text_at_every_position(kind):
   assert (moved[1:] == 0).all()
 
 
+@pytest.mark.slow
 @each
 def test_zero_init_is_silent(kind):
   model = make(kind, init='zero')
@@ -88,6 +90,7 @@ def test_zero_init_is_silent(kind):
     np.testing.assert_array_equal(before, plain(params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('tied', [False, True])
 def test_zero_memory_with_a_low_score_is_the_plain_language_model(tied):
   model = make('memory', init='zero', memory_score=-30.0, memory_tied=tied)
@@ -96,6 +99,7 @@ def test_zero_memory_with_a_low_score_is_the_plain_language_model(tied):
   np.testing.assert_allclose(got, plain(params), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('layers', 'chosen'), [(2, ()), (3, (2, 0)), (3, (1, 2, 0)), (3, (1,))]
 )

@@ -90,6 +90,7 @@ def nll(tokens, label=(0, 1, 2), aspect=None):
   )
 
 
+@pytest.mark.slow
 def test_the_decoder_is_told_the_label_at_every_position():
   moved = np.abs(nll(BATCH.tokens) - nll(BATCH.tokens, (1, 2, 0))) > 1e-5
   assert moved.all()

@@ -60,6 +60,7 @@ def test_a_prior_of_each_text_leaves_it_unbiased():
   assert abs(found.mean()) < 4 * found.std() / np.sqrt(len(found))
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize('shift', [(0.0, 0.0, 0.0), (1.0, -0.5, 2.0)])
 def test_its_expectation_is_the_closed_form_for_few_draws(kernel, shift):
@@ -79,6 +80,7 @@ def draws(seed, count):
   return jnp.asarray(rng.normal(size=(count, Z)), jnp.float32)
 
 
+@pytest.mark.slow
 @each
 def test_fillers_do_not_count(kernel):
   z, prior = draws(0, 6) + 1, draws(1, 6)
@@ -90,6 +92,7 @@ def test_fillers_do_not_count(kernel):
   np.testing.assert_allclose(few, many, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('real', [0, 1])
 def test_a_batch_without_pairs_is_finite_in_value_and_gradient(real):
   weights = (jnp.arange(3) < real).astype(jnp.float32)
@@ -108,6 +111,7 @@ def test_settings_that_cannot_be_are_refused():
     mmd.MmdSettings(weight=1.0, kernel='rbf')
 
 
+@pytest.mark.slow
 def test_four_devices_have_the_distance_of_one():
   z, prior = draws(0, 8) + 1, draws(1, 8)
   real = jnp.asarray([1.0, 1, 0, 1, 0, 0, 1, 1])  # 2, 1, 0 and 2 a device

@@ -27,6 +27,7 @@ def encode(model, tokens):
   return tiny.apply(model, tiny.params(model), tokens, VISIBLE, method='encode')
 
 
+@pytest.mark.slow
 @each
 def test_padding_changes_no_posterior_and_every_token_does(kind, pooling):
   model = make(kind, pooling)
@@ -120,6 +121,7 @@ def padded_vocabulary(points):
   return model, params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('points', [(), ('softmax',), ('memory', 'fuse')])
 def test_a_padded_vocabulary_is_that_without_padding(points):
   wide, params = padded_vocabulary(points)
@@ -139,6 +141,7 @@ def test_a_padded_vocabulary_is_that_without_padding(points):
     np.testing.assert_allclose(got, expected, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'rules',
   [

@@ -142,6 +142,7 @@ def test_memory_is_visible_to_every_query_of_its_row_alone():
   assert (moved[1:] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cached', [False, True])
 def test_slots_have_no_order(cached):
   told = memory(SEEN, SCORE)

@@ -85,6 +85,7 @@ def test_more_tokens_than_positions_raise():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'way', [('xla', True, 'none'), ('xla', False, 'block')]
 )

@@ -52,6 +52,7 @@ def test_the_key_says_which():
   assert (dropped(0.3) != dropped(0.3, seed=1)).mean() > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(5,), (2, 3, 1), (3, 7), (2, 8), (0, 3)])
 def test_any_shape_keeps_its_shape(shape):
   assert dropped(0.5, x=jnp.ones(shape)).shape == shape

@@ -133,6 +133,7 @@ def memory_row(layer, b):
   }
 
 
+@pytest.mark.slow
 @each
 def test_full_and_cached_are_those_of_the_equations(told):
   expected = by_hand(told)

@@ -159,6 +159,7 @@ def test_a_product_over_rows_is_the_product():
   np.testing.assert_allclose(kernels.flat_dot(x, w, numbers), x @ w, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('several', [False, True])
 def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(several):
   """Of rows that are laid out again: by themselves, and vectorised."""

@@ -38,6 +38,7 @@ def loss_and_gradient(**way):
   return value, grads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('way', WAYS, ids=str)
 def test_loss_and_gradients_are_those_of_the_layers_in_turn(way):
   expected, got = loss_and_gradient(), loss_and_gradient(**way)
@@ -73,6 +74,7 @@ def hidden(deterministic, seed=0, **way):
   )
 
 
+@pytest.mark.slow
 def test_dropout_draws_the_same_scanned_and_unrolled():
   scanned = hidden(False, scan_layers=True)
   unrolled = hidden(False, remat='block')
@@ -81,6 +83,7 @@ def test_dropout_draws_the_same_scanned_and_unrolled():
   assert jnp.abs(scanned - hidden(True, scan_layers=True)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_layers_draw_apart():
   """Of each only the bias at its end is left, dropped: 2 or 0, to be added."""
   block = transformer.Block(
@@ -111,6 +114,7 @@ def test_layers_draw_apart():
     assert set(np.unique(added)) == {0, 2, 4}
 
 
+@pytest.mark.slow
 def test_the_program_of_many_layers_is_as_long_as_that_of_two():
   def lines(layers, **way):
     settings = decoder(layers=layers)
@@ -130,6 +134,7 @@ def test_the_program_of_many_layers_is_as_long_as_that_of_two():
   assert lines(6) == 3 * lines(2)
 
 
+@pytest.mark.slow
 def test_memory_is_saved_by_computing_again():
   """Of each layer the backward pass is given its input alone."""
 

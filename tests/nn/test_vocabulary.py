@@ -83,6 +83,7 @@ def gradient(nll, vocab_size, *rest):
   return jax.jit(grad)(*differentiable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('positions', [1, 2, 100])
 def test_gradients_taken_at_once_are_those_of_the_sum(positions):
   """Times a factor, as of a loss that is divided or added to others."""
@@ -177,6 +178,7 @@ def test_logits_of_the_whole_batch_exist_only_where_they_may(
     assert largest >= B * T * vocab_size
 
 
+@pytest.mark.slow
 def test_bfloat16_states_give_float32_losses():
   differentiable, targets = arguments(11)
   exact = ours(*differentiable, targets, 2**20)
@@ -269,6 +271,7 @@ def test_a_widened_embedding_keeps_its_rows():
     vocabulary.widen(old, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('positions', [T, 2])
 @pytest.mark.parametrize('words', [None, 11])
 def test_many_shifts_have_the_losses_and_gradients_of_each(words, positions):
@@ -308,6 +311,7 @@ def test_many_shifts_have_the_losses_and_gradients_of_each(words, positions):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_shift_at_odds_with_all_logits_is_seen():
   """And where nobody counts it, it has no gradient."""
   head = vocabulary.Head(jnp.asarray([[60.0], [-60.0]]), None, None)

@@ -150,6 +150,7 @@ def test_what_was_not_measured_is_left_out():
   assert 'perplexity' in reader.text
 
 
+@pytest.mark.slow
 def test_identifiers_are_unique_and_nothing_is_fetched():
   reader = read(made_up.a_run('a'), made_up.a_run('b', lines=[]))
   names = reader.all('id')
@@ -171,6 +172,7 @@ def test_all_figures_are_in_the_table_though_names_repeat():
     assert f'{report[f"iw_{unit}"]:.3f}' in reader.text
 
 
+@pytest.mark.slow
 def test_runs_stand_side_by_side():
   other = made_up.report(kl=7.125, texts=5)
   evaluation = made_up.a_run().evaluation | {'figures': other}
@@ -190,6 +192,7 @@ def test_a_run_without_a_section_says_so_beside_one_with_it():
   assert text.count('not measured') >= 4
 
 
+@pytest.mark.slow
 def test_texts_of_the_data_are_text_wherever_they_stand():
   nasty = [f'{n} {made_up.NASTY}' for n in range(4)]
   shown = made_up.an_exhibit(nasty)._replace(
@@ -221,6 +224,7 @@ def test_the_map_has_every_text_with_its_labels():
   assert [view['bar'] > 0 for view in data['views']] == [True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('scale', 'bar'), [(0.0019, 0.001), (1.0, 1.0), (73.0, 10.0)]
 )

@@ -39,6 +39,7 @@ def log_prob(normal, z):
   return -0.5 * (square + logvar + np.log(2 * np.pi)).sum(-1)
 
 
+@pytest.mark.slow
 def test_the_kl_is_that_to_the_prior_of_the_condition():
   q, prior, _ = draws(1)
   assert np.abs(prior.mean).min() > 0
@@ -54,6 +55,7 @@ def test_the_kl_is_that_to_the_prior_of_the_condition():
   assert abs(metrics['kl'].total - standard) > 20 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('estimator', ['iwae', 'dreg'])
 def test_importance_weights_are_of_the_prior_of_the_condition(estimator):
   q, prior, drawn = draws(3)
@@ -69,6 +71,7 @@ def test_importance_weights_are_of_the_prior_of_the_condition(estimator):
   np.testing.assert_allclose(total, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_free_bits_and_mmd_are_of_it_too():
   q, prior, drawn = draws(1)
   kl = np.asarray(gaussian.kl(q, prior))
@@ -97,6 +100,7 @@ def test_the_prior_and_the_routes_learn():
     assert max(jnp.abs(x).max() for x in jax.tree.leaves(slopes[part])) > 1e-3
 
 
+@pytest.mark.slow
 def test_what_a_text_is_given_does_not_depend_on_its_batch():
   """Nor do its posterior, its likelihood and its importance weights."""
   task, params = tiny.task(MODEL), tiny.params(MODEL)

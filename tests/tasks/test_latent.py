@@ -176,6 +176,7 @@ def test_rate_control_charges_the_loss_and_is_reported(kind):
 PLAIN_BOUND = dict(samples=4, beta=1.0)
 
 
+@pytest.mark.slow
 def test_more_draws_are_averaged():
   nll, kl, _ = by_hand(samples=4)
   assert nll.std(0).min() > 1e-3
@@ -186,6 +187,7 @@ def test_more_draws_are_averaged():
   np.testing.assert_allclose(metrics['nll'].total, nll.mean(0).sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('estimator', ['iwae', 'dreg'])
 def test_importance_weighted_loss_is_the_bound_of_its_draws(estimator):
   nll, kl, ratio = by_hand(samples=4)
@@ -200,6 +202,7 @@ def test_importance_weighted_loss_is_the_bound_of_its_draws(estimator):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('estimator', ['iwae', 'dreg'])
 def test_a_multiplier_holds_the_kl_of_an_importance_weighted_bound(estimator):
   nll, kl, ratio = by_hand(samples=4)
@@ -282,6 +285,7 @@ def padded(batch, columns=0, rows=0):
   return pipeline.Batch(jnp.asarray(tokens), jnp.asarray(weights))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('kind', 'free_bits'), [('own', 'dim_batch'), ('decoder', 'total')]
 )
@@ -296,6 +300,7 @@ def test_padding_and_fillers_move_nothing(kind, free_bits):
     np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_devices_together_have_the_loss_of_one():
   batch = tiny.batch((7, 5, 3, 6, 7, 4, 5, 3), seed=1)
   batch = batch._replace(weights=batch.weights.at[7].set(0))
@@ -325,6 +330,7 @@ def test_devices_together_have_the_loss_of_one():
     np.testing.assert_allclose(np.full(4, a), b, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['own', 'shared_embeddings', 'bert'])
 def test_dropout_of_the_encoder_acts_in_training_alone(kind):
   """Seen by the KL, which holds none of the decoder's noise."""
@@ -344,6 +350,7 @@ def test_dropout_of_the_encoder_acts_in_training_alone(kind):
   np.testing.assert_array_equal(trained.logvar, without.logvar)
 
 
+@pytest.mark.slow
 def test_an_encoder_with_a_tokenizer_of_its_own_reads_by_that():
   task = tiny.task(tiny.shallow(encoder=tiny.encoder_settings(kind='bert')))
   seen = jnp.arange(5)[None] < jnp.asarray([[5], [3], [4]])
@@ -450,6 +457,7 @@ CONDITIONAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('settings', 'given'),
   [
@@ -476,6 +484,7 @@ def test_many_z_at_the_softmax_share_the_states_of_a_text(settings, given):
   assert (np.std(many, axis=0) > 1e-3).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('estimator', ['elbo', 'iwae', 'dreg'])
 @pytest.mark.parametrize('given', [None, tiny.condition()], ids=['', 'given'])
 def test_training_with_many_z_at_the_softmax_shares_the_states(

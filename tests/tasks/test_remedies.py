@@ -57,6 +57,7 @@ def loss(task, step=0, params=None):
   return task.loss(params, BATCH, streams, None, task.init_carry())
 
 
+@pytest.mark.slow
 def test_a_decoder_that_begins_anew_keeps_what_the_encoder_reads_by():
   encoder = tiny.encoder_settings(kind='shared_embeddings')
   task = tiny.task(tiny.shallow(encoder=encoder))

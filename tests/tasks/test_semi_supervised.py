@@ -120,6 +120,7 @@ def one_label_by_hand(label):
   return (np.asarray(token_nll) * BATCH.weights[:, 1:]).sum(axis=1), kl
 
 
+@pytest.mark.slow
 def test_with_all_labels_given_it_is_the_labelled_objective():
   label = (2, 1, 0)
   nll, kl = one_label_by_hand(label)
@@ -143,6 +144,7 @@ def test_with_all_labels_given_it_is_the_labelled_objective():
   assert metrics['accuracy'] == (right, 3)
 
 
+@pytest.mark.slow
 def test_a_sure_classifier_reduces_the_unlabelled_to_the_labelled_bound():
   sure = PARAMS | {
     'classes': PARAMS['classes'] | {'bias': jnp.asarray([-99.0, 99.0, -99.0])}
@@ -164,6 +166,7 @@ def test_the_two_kinds_of_text_are_reported_apart():
   }
 
 
+@pytest.mark.slow
 def test_padding_and_fillers_move_nothing():
   def padded(x, rows, columns=0, value=0):
     room = ((0, rows), (0, columns))[: x.ndim]

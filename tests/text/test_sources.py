@@ -506,6 +506,7 @@ def test_penn_treebank_is_the_published_one(tmp_path):
   assert sum(len(text.split()) + 1 for text in parts['test']) == 82_430
 
 
+@pytest.mark.slow
 def test_the_embedded_set_comes_with_its_factors(tmp_path):
   known = embedded.generate()['test']
   assert len(known) == 2_880

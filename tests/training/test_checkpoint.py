@@ -92,6 +92,7 @@ def test_saving_does_not_see_later_changes(tmp_path):
   equal(restored.params, make_state().params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'options, kept',
   [

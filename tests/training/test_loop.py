@@ -40,6 +40,7 @@ def same(left, right):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['jit', 'pmap'])
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path, kind):
   toy = toy_task.Toy(remembers=True)
@@ -65,6 +66,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path, kind):
   ]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(tmp_path):
   first = toy_task.run(tmp_path)
   before = lines(tmp_path)
@@ -76,6 +78,7 @@ def test_a_finished_run_is_left_alone(tmp_path):
   assert lines(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_lines_hold_the_means_of_their_steps(tmp_path):
   toy_task.run(tmp_path / 'often', log_every=1, steps=6)
   toy_task.run(tmp_path / 'seldom', log_every=3, steps=6)
@@ -89,6 +92,7 @@ def test_lines_hold_the_means_of_their_steps(tmp_path):
   assert often[0]['train/learning_rate'] == np.float32(0.025)
 
 
+@pytest.mark.slow
 def test_the_average_is_evaluated_and_the_best_is_kept(tmp_path):
   seen = []
 
@@ -110,6 +114,7 @@ def test_the_average_is_evaluated_and_the_best_is_kept(tmp_path):
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, caplog, number):
   class Signalling(toy_task.Data):
@@ -179,6 +184,7 @@ def test_first_compilation_is_announced(tmp_path, caplog):
   assert re.search(r'step 3/3  loss \S+  .*noise .* tokens/s  ETA 0:00', text)
 
 
+@pytest.mark.slow
 def test_what_cannot_work_is_said_first(tmp_path):
   with pytest.raises(errors.UserError, match='multiple of 24'):
     toy_task.run(tmp_path / 'a', parallel='pmap', accumulate=3)
@@ -304,6 +310,7 @@ def final(workdir, kind):
   return toy_task.run(workdir, toy=toy, steps=60, parallel=kind)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_what_it_is_given_and_says_how_good_that_is(tmp_path):
   def begin(params):
     return jax.tree.map(lambda x: x + 1, params)

@@ -31,6 +31,7 @@ def host(tree):
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', KINDS, ids=lambda how: how[0])
 def test_a_state_is_the_same_wherever_it_lies(how):
   devices = parallel.make(*how)

@@ -74,6 +74,7 @@ def near(a, b):
   jax.tree.map(close, a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['jit', 'pmap'])
 def test_steps_of_the_encoder_leave_decoder_and_its_moments(kind):
   start, *_, end = take(kind, 3, moving='encoder')
@@ -86,6 +87,7 @@ def test_steps_of_the_encoder_leave_decoder_and_its_moments(kind):
     assert (before['encoder']['kernel'] != after['encoder']['kernel']).all()
 
 
+@pytest.mark.slow
 def test_steps_of_the_encoder_follow_its_gradient_as_any_step_does():
   free = made(clip_norm=0.0)
   whole, alone = (
@@ -227,6 +229,7 @@ def trained(workdir, data=None, evaluate=None, every=3, keep=2):
   )
 
 
+@pytest.mark.slow
 def test_runs_of_which_a_part_waits_have_ages(tmp_path):
   runs = {
     'anew': toy_task.run(tmp_path / 'anew', reset_at=4),
@@ -249,6 +252,7 @@ def kernels(workdir):
   }
 
 
+@pytest.mark.slow
 def test_a_run_is_aggressive_until_an_evaluation_ends_it(tmp_path):
   trained(tmp_path, every=1, keep=20)
   found = kernels(tmp_path)
@@ -259,6 +263,7 @@ def test_a_run_is_aggressive_until_an_evaluation_ends_it(tmp_path):
   assert moved == [2, 4, 6, 8, 10, 11, 12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'kind',
   [
@@ -279,6 +284,7 @@ def test_a_run_killed_on_either_side_of_a_reset_ends_the_same(tmp_path, kind):
   equal(host(run(tmp_path / 'killed', reset_at=4)), whole)
 
 
+@pytest.mark.slow
 def test_the_decoder_begins_anew_once(tmp_path):
   toy_task.run(tmp_path, reset_at=4, checkpoint_every=1, keep=20)
   found = kernels(tmp_path)
@@ -291,6 +297,7 @@ def test_the_decoder_begins_anew_once(tmp_path):
   assert jumps == [5]
 
 
+@pytest.mark.slow
 def test_the_end_of_aggression_is_remembered(tmp_path):
   whole = trained(tmp_path / 'whole')
   # From the checkpoints of steps 3 and 6, and of 9, where it has ended.

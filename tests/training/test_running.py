@@ -62,6 +62,7 @@ def take(kind, steps=3, accumulate=1, bad=()):
   return state, optimizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('kind', 'accumulate'), [('jit', 1), ('jit', 4), ('pmap', 2)]
 )

@@ -137,6 +137,7 @@ def test_ramp_hold_reset_waits_rises_holds_and_starts_anew():
   np.testing.assert_array_equal(y[85:], 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', schedules.KINDS)
 def test_many_schedules_run_as_one(kind):
   ends, starts = jnp.asarray([0.0, 0.5, 2.0]), jnp.asarray([0.0, 1.0, 0.1])

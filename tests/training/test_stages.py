@@ -102,6 +102,7 @@ def test_moments_are_carried_over_a_stage_in_which_they_wait(states):
   assert np.linalg.norm(0.9 * before) > 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'kind',
   [
@@ -151,6 +152,7 @@ class Alternating(toy_task.Data):
     return super().__next__()
 
 
+@pytest.mark.slow
 def test_a_stage_compiles_once_for_each_shape_of_batch(tmp_path, caplog):
   toy = Counting()
   with caplog.at_level(logging.INFO):

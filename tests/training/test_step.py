@@ -64,6 +64,7 @@ def close(a, b, rtol=0.0, atol=1e-6):
     np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', SPREAD, ids=lambda how: how[0])
 @pytest.mark.parametrize('more', [False, True])
 def test_eight_devices_take_the_step_of_one(more, how):
@@ -77,6 +78,7 @@ def test_eight_devices_take_the_step_of_one(more, how):
     close(a, b, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', [('jit',), *SPREAD[:2]], ids=lambda how: how[0])
 def test_accumulation_takes_the_same_step(how):
   toy = toy_task.Toy(remembers=True)
@@ -88,6 +90,7 @@ def test_accumulation_takes_the_same_step(how):
     close(a, b, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiler_shares_out_the_micro_batches_of_one_device():
   """What is coupled within a micro-batch is the same on any devices."""
   toy = toy_task.Toy(coupled=True)
@@ -98,6 +101,7 @@ def test_a_compiler_shares_out_the_micro_batches_of_one_device():
     close(a, b, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['jit', 'pmap', 'mesh'])
 def test_metrics_are_of_the_whole_batch(kind):
   devices = parallel.make(kind)
@@ -118,6 +122,7 @@ def test_metrics_are_of_the_whole_batch(kind):
   assert weights == {'loss': real, 'noise': real, 'grad_norm': 1, 'skipped': 1}
 
 
+@pytest.mark.slow
 def test_gradient_is_of_the_mean_over_real_examples():
   toy = toy_task.Toy(noise=0.0)
   tx = optax.sgd(1.0)
@@ -197,12 +202,14 @@ def test_frozen_parameters_do_not_count_in_the_norm():
   assert 0 < part[0]['grad_norm'] < everything[0]['grad_norm']
 
 
+@pytest.mark.slow
 def test_norm_is_reported_before_clipping():
   _, clipped = take(steps=1, clip_norm=1e-3)
   _, free = take(steps=1, clip_norm=0.0)
   assert clipped[0]['grad_norm'] == free[0]['grad_norm'] > 1
 
 
+@pytest.mark.slow
 def test_average_follows_the_parameters():
   final, _ = take(steps=3, ema=0.75)
   average, _ = take(steps=0, ema=0.75)

@@ -128,12 +128,14 @@ def test_members_end_as_runs_of_their_own(whole, tmp_path):
   assert not np.allclose(arrays(whole, 0)[1], arrays(whole, 1)[1], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_one_program_serves_every_step(tmp_path):
   built = []
   group(tmp_path, built=built)
   assert len(built) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'evaluation',
   [
@@ -164,6 +166,7 @@ def test_a_group_killed_at_any_member_ends_as_one_that_was_not(
     assert lines(tmp_path, i) == lines(whole, i)
 
 
+@pytest.mark.slow
 def test_a_member_that_fails_leaves_the_others_alone(whole, tmp_path):
   data = [toy_task.Data(first=100 * i) for i in range(4)]
   data[1].bad = range(103, 110)
@@ -174,6 +177,7 @@ def test_a_member_that_fails_leaves_the_others_alone(whole, tmp_path):
       np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_last_write_that_fails_is_one_member_s_failure(tmp_path, monkeypatch):
   """The files of all are closed, one after the other."""
   leave, closed = checkpoint.Checkpoints.__exit__, []
