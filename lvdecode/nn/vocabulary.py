@@ -60,8 +60,6 @@ def token_nll(
 ) -> Float[Array, 'B T']:
   """-log softmax(logits)[targets], in nats.
 
-  In float16 and bfloat16 the gradient of the logits is rounded to the states'
-  type before its products and sums.
   Where float32 logits [B, T, V] would exceed `max_bytes`, a few positions are
   scored at a time, forward and backward, so that they never exist; one
   position of the whole batch is the least.
