@@ -39,9 +39,11 @@ def environment() -> dict[str, str]:
   }
 
 
-def python(folder: pathlib.Path, *arguments: str) -> str:
-  """What Python writes, run in `folder` as by a user; it must end well."""
-  done = subprocess.run(
+def run(
+  folder: pathlib.Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+  """Python run in `folder` to its end, as by a user."""
+  return subprocess.run(
     [sys.executable, *arguments],
     cwd=folder,
     env=environment(),
@@ -50,6 +52,11 @@ def python(folder: pathlib.Path, *arguments: str) -> str:
     timeout=_SECONDS,
     check=False,
   )
+
+
+def python(folder: pathlib.Path, *arguments: str) -> str:
+  """What Python writes, run in `folder` as by a user; it must end well."""
+  done = run(folder, *arguments)
   assert done.returncode == 0, f'{arguments}: {done.stderr[-3000:]}'
   return done.stdout
 
@@ -64,7 +71,7 @@ def call(
 
   It is forked from a process that has imported our libraries, which is half of
   what a small command costs; how they are imported, and what is done at exit, is
-  up to `python`. `given` is the environment, in place of our own.
+  up to `run`. `given` is the environment, in place of our own.
   """
   with tempfile.TemporaryDirectory() as name:
     said = [pathlib.Path(name) / stream for stream in ('out', 'err')]

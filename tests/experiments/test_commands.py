@@ -391,15 +391,7 @@ def test_what_was_measured_before_a_breakdown_is_stored(workdir, tmp_path):
   shutil.copytree(workdir, copy)
   shutil.rmtree(copy / 'evaluation', ignore_errors=True)
   flags = (f'--workdir={copy}', '--samples=2', '--texts=40')
-  done = subprocess.run(
-    [sys.executable, '-c', BREAKS_DOWN, *flags],
-    cwd=house.ROOT,
-    env=house.environment(),
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
+  done = house.run(house.ROOT, '-c', BREAKS_DOWN, *flags)
   assert done.returncode == 1 and 'no room' in done.stderr, done.stderr
   written = json.loads((copy / 'evaluation' / 'test.json').read_text())
   assert set(written) == {'provenance', 'likelihood', 'information'}
