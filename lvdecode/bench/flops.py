@@ -95,7 +95,7 @@ def training_step(
   its shift, and each 2 V a target (`vocabulary.shifted_nll`).
   """
   text = decoder(settings, rows, length - 1)
-  if samples > 1 and set(settings.injection.points) == {'softmax'}:
+  if samples > 1 and settings.injection.softmax_alone:
     text += (samples - 1) * injection(settings, rows)
     text += samples * 2 * rows * (length - 1)
   else:

@@ -63,6 +63,11 @@ class InjectionSettings:
       'model.injection.memory_layers', self.memory_layers, 'layer'
     )
 
+  @property
+  def softmax_alone(self) -> bool:
+    """Whether the decoder's states are the same for every z."""
+    return set(self.points) == {'softmax'}
+
 
 class Injection(nn.Module):
   """z [B, Z] -> Injected, for a decoder of the given sizes."""

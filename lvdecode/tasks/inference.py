@@ -231,18 +231,13 @@ class Inference:
     (q, given), repeated = jax.tree.map(several, (reading, batch))
     z = q.sample(noise.normal(keys, q.mean.shape[1:]))
     # Text by text, which a single sample of each is not worth.
-    if count > 1 and self._at_softmax_alone:
+    if count > 1 and self._injection.softmax_alone:
       each = z.reshape(texts, count, -1)
       nll = self._shifted_nll(params, batch, each, reading.given).reshape(-1)
     else:
       nll = self.nll(params, repeated, z, given=given)
     log_joint = given.prior.log_prob(z) - nll
     return (log_joint - q.log_prob(z)).reshape(texts, count).T
-
-  @property
-  def _at_softmax_alone(self) -> bool:
-    """Whether the decoder's states are the same for every z."""
-    return set(self.points) == {'softmax'}
 
   def _shifted_nll(
     self,
@@ -280,7 +275,9 @@ class Inference:
   def sample_bytes(self, batch: pipeline.Batch, texts: int) -> int:
     """About what one sample of each of so many texts takes in memory."""
     sizes = self.model.settings.decoder
-    if self._at_softmax_alone:  # shifts and their exponentials, text by text
+    if (
+      self._injection.softmax_alone
+    ):  # shifts and their exponentials, text by text
       return 2 * 4 * self.model.vocab_size
     # float32: logits, and the widest states of a block.
     words = self.model.vocab_size * batch.tokens.shape[1]

@@ -193,7 +193,7 @@ class LatentTask(inference.Inference):
     )
     dropout = streams.device('decoder_dropout', axis_name)
     targets, weights = batch.tokens[:, 1:], batch.weights[:, 1:]
-    if len(z) > 1 and self._at_softmax_alone:
+    if len(z) > 1 and self._injection.softmax_alone:
       states = self._apply(params, 'states', told, given, dropout=dropout)
       each = z.swapaxes(0, 1)
       nll = self._shifted_of(params, states, targets, weights, each)

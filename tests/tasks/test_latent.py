@@ -11,6 +11,7 @@ import tiny
 
 from lvdecode import errors
 from lvdecode.latent import gaussian
+from lvdecode.latent import injection
 from lvdecode.latent import rate
 from lvdecode.nn import vocabulary
 from lvdecode.tasks import inference
@@ -508,7 +509,9 @@ def test_training_with_many_z_at_the_softmax_shares_the_states(
   shared = of_draws()
   calls = []
   monkeypatch.setattr(
-    type(task), '_at_softmax_alone', property(lambda _: calls.append(0))
+    injection.InjectionSettings,
+    'softmax_alone',
+    property(lambda _: calls.append(0)),
   )
   apart = of_draws()
   assert calls
